@@ -1,0 +1,28 @@
+"""The errors of FACETS: one root, few subclasses, each message saying what, where, expected, what to do.
+
+Not a place for context added on the way up: use ``error.add_note(...)`` where the context is known.
+"""
+
+
+class FacetsError(Exception):
+    """Root of every error that FACETS raises on purpose; the command line prints it in one line."""
+
+
+class StoreError(FacetsError):
+    """A store, or one of its clips, is missing, damaged, hostile or used wrongly."""
+
+
+class FormatVersionError(StoreError):
+    """A store was written by a version of the format that this code does not know."""
+
+
+class SpecMismatch(StoreError):
+    """Two feature specifications that must be equal differ; the message names both values."""
+
+
+class CorpusError(FacetsError):
+    """A corpus on disk does not follow its format: file, line and remedy are in the message."""
+
+
+class ConfigError(FacetsError):
+    """A configuration, or a combination of settings, cannot be run."""
