@@ -1,0 +1,30 @@
+"""The contract between the two stages: stores of features and of labels, one committed clip at a time.
+
+Not aware of how features are made or used: nothing here imports torch; file formats are imported on first
+use.
+"""
+
+from stores.conversion import convert
+from stores.description import Description, describe
+from stores.record import ArrayRecord, Record
+from stores.spec import FeatureSpec, LabelSpec, differences
+from stores.store import BackendName, Store, create, open
+from stores.verification import Finding, Verification, verify
+
+__all__ = [
+    "ArrayRecord",
+    "BackendName",
+    "Description",
+    "FeatureSpec",
+    "Finding",
+    "LabelSpec",
+    "Record",
+    "Store",
+    "Verification",
+    "convert",
+    "create",
+    "describe",
+    "differences",
+    "open",
+    "verify",
+]

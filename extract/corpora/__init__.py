@@ -1,0 +1,38 @@
+"""Corpora by kind: ``load(kind, root, edition)`` reads a tree on disk into a ``Corpus``.
+
+Not an importer of every reader: a reader is imported when its kind is asked for.
+"""
+
+import importlib
+from pathlib import Path
+
+from extract.corpora.clip import Clip, Corpus, CropFrames, Labels, Split
+from stores.errors import ConfigError
+
+__all__ = ["KINDS", "Clip", "Corpus", "CropFrames", "Labels", "Split", "load"]
+
+# One line and one module add a corpus: ``load(root: Path, edition: str) -> Corpus``.
+KINDS = {
+    "affwild2": "extract.corpora.affwild2:load",
+    "rendered": "extract.corpora.rendered:load",
+}
+
+
+def load(kind: str, root: Path, edition: str) -> Corpus:
+    """Reads the corpus of ``kind`` under ``root``.
+
+    Args:
+        kind: a key of ``KINDS``.
+        root: folder of the corpus.
+        edition: ABAW edition whose label lists the files must follow.
+
+    Raises:
+        ConfigError: unknown kind or edition; the message lists the known ones.
+        CorpusError: the tree does not follow its format.
+    """
+    if kind not in KINDS:
+        msg = f"unknown corpus kind {kind!r}: expected one of {', '.join(KINDS)}"
+        raise ConfigError(msg)
+    module, function = KINDS[kind].split(":")
+    corpus: Corpus = getattr(importlib.import_module(module), function)(Path(root), edition)
+    return corpus

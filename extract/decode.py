@@ -1,0 +1,131 @@
+"""Decodes one JPEG crop strictly into uint8 RGB: whole, of sane size, or an error.
+
+Not a general image loader: other formats are refused, and nothing is repaired.
+
+torchcodec's decoder was chosen by measurement (112 x 112, quality 92, 2 cores): the same pixels as Pillow,
+9,900 against 4,900 images/s on one thread and 15,600 against 7,900 on two, for both release the interpreter
+lock, and like Pillow an error for every truncation of baseline and progressive files. Both accept most bit
+flips inside the entropy-coded data, which libjpeg calls warnings: such a crop is decoded with damaged blocks.
+"""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.nn import functional
+from torchcodec.decoders import decode_jpeg
+
+from stores.errors import CorpusError
+
+DECODER = "torchcodec.decode_jpeg"
+"""Name of the decoder in feature specifications."""
+MAX_PIXELS = 4 << 20
+MAX_BYTES = 64 << 20
+
+# Start-of-frame markers; C4, C8 and CC in their range are Huffman tables, reserved and arithmetic coding.
+_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))
+_SOURCE_LINE = re.compile(r"^.*\.cpp:[0-9]+, ")
+
+
+class DecodeError(CorpusError):
+    """One crop cannot be decoded: truncated, corrupt, empty, too large, or no JPEG at all."""
+
+
+def decode(data: bytes, size: int | None = None) -> NDArray[np.uint8]:
+    """Decodes JPEG bytes to (H, W, 3) uint8 RGB; grayscale and CMYK are converted.
+
+    Args:
+        data: the whole file.
+        size: when given, the result is resized to (size, size) by antialiased bilinear interpolation on
+            uint8, Pillow's to within two levels; a crop of this size keeps its pixels, another shape is
+            stretched.
+
+    Raises:
+        DecodeError: the bytes are not one complete JPEG of at most ``MAX_PIXELS`` pixels.
+    """
+    width, height = header_size(data)
+    if width * height > MAX_PIXELS:
+        msg = f"{width} x {height} pixels, more than the {MAX_PIXELS} of any face crop; not decoded"
+        raise DecodeError(msg)
+    try:
+        image = decode_jpeg(data)
+    except (RuntimeError, ValueError) as error:
+        reason = _SOURCE_LINE.sub("", str(error)).strip().split("\n")[0][:120]
+        msg = f"truncated or corrupt JPEG of {len(data)} bytes ({reason})"
+        raise DecodeError(msg) from error
+    if size is not None and image.shape[1:] != (size, size):
+        image = functional.interpolate(image[None], size=(size, size), mode="bilinear", antialias=True)[0]
+    pixels: NDArray[np.uint8] = image.permute(1, 2, 0).numpy()
+    return pixels
+
+
+def decode_file(path: Path, size: int | None = None) -> NDArray[np.uint8]:
+    """Decodes the JPEG at ``path``; see ``decode``.
+
+    Raises:
+        DecodeError: the file cannot be read, is not a regular file, or ``decode`` refuses it; names the path.
+    """
+    try:
+        return decode(_read(path), size)
+    except OSError as error:
+        msg = f"{path}: cannot be read: {error.strerror or error}"
+        raise DecodeError(msg) from error
+    except DecodeError as error:
+        msg = f"{path}: {error}"
+        raise DecodeError(msg) from error
+
+
+def header_size(data: bytes) -> tuple[int, int]:
+    """Width and height in pixels from the frame header, without decoding (ITU-T T.81, annex B).
+
+    Raises:
+        DecodeError: empty, no JPEG, or no frame header.
+    """
+    if not data:
+        msg = "empty file"
+        raise DecodeError(msg)
+    if data[:2] != b"\xff\xd8":
+        msg = f"no JPEG: starts with {data[:4]!r}, expected the bytes ff d8"
+        raise DecodeError(msg)
+    position = 2
+    while position + 9 <= len(data):
+        if data[position] != 0xFF:
+            position = data.find(b"\xff", position)
+            if position < 0:
+                break
+            continue
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+        elif marker in _SOF:
+            return (
+                int.from_bytes(data[position + 7 : position + 9], "big"),
+                int.from_bytes(data[position + 5 : position + 7], "big"),
+            )
+        elif marker in _WITHOUT_LENGTH:
+            position += 2
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    msg = f"truncated or corrupt JPEG of {len(data)} bytes (no frame header)"
+    raise DecodeError(msg)
+
+
+def _read(path: Path) -> bytes:
+    # O_NONBLOCK: a named pipe in the tree must fail, not hang the run.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            msg = "not a regular file"
+            raise DecodeError(msg)
+        if status.st_size > MAX_BYTES:
+            msg = f"{status.st_size} bytes, more than the {MAX_BYTES} of any face crop; not read"
+            raise DecodeError(msg)
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)

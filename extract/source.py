@@ -1,0 +1,47 @@
+"""What a clip's features are made from: which crops exist, and a digest that changes when any of them does.
+
+Not a content hash: size and modification time stand for content, so an unchanged clip costs one stat a crop.
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.corpora import Clip
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """The crops of one clip as found on disk.
+
+    Attributes:
+        digest: SHA-256 over the number of frames and every crop's name, size and modification time.
+        present: (T,) bool, whether a frame has a crop.
+    """
+
+    digest: str
+    present: NDArray[np.bool_]
+
+
+def inspect(clip: Clip) -> Source:
+    """Looks at the crops of ``clip`` without reading them.
+
+    A copy of a corpus that does not keep modification times therefore counts as changed: features are made
+    anew rather than trusted. A crop that vanished since the corpus was read is part of the digest as such.
+    """
+    digest = hashlib.sha256(f"{len(clip.frames)}\n".encode())
+    present = np.zeros(len(clip.frames), np.bool_)
+    for frame, path in enumerate(clip.frames):
+        if path is None:
+            continue
+        present[frame] = True
+        try:
+            status = os.stat(path)  # noqa: PTH116 - Path.stat costs twice as much, a million times over
+            found = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError as error:
+            found = f"unreadable {error.errno}"
+        digest.update(f"{frame} {path.name} {found}\n".encode("utf-8", "surrogateescape"))
+    return Source(digest.hexdigest(), present)

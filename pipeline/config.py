@@ -1,0 +1,279 @@
+"""One experiment: corpus, features, training, sweep and table, as models that check every value.
+
+Not a reader of files, which is ``pipeline.configfile``, and not a place where settings take effect.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from stores.editions import edition
+from stores.errors import ConfigError
+
+TASKS = ("V", "A", "AU", "EXPR")
+
+Task = Literal["V", "A", "AU", "EXPR"]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def known_edition(name: str) -> str:
+    """Returns ``name`` if an edition is called so; raises ``ValueError``, as pydantic expects, if none is."""
+    try:
+        return edition(name).name
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+class Section(BaseModel):
+    """What all sections share: they are immutable and refuse unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Render(Section):
+    """What the embedded corpus consists of; the meaning of each setting is told in ``extract.corpora.rendered``."""
+
+    seed: Seed = 0
+    train_people: PositiveInt = 32
+    validation_people: PositiveInt = 14
+    test_people: NonNegativeInt = 1
+    clips_per_person: PositiveInt = 2
+    min_frames: Annotated[int, Field(ge=30, le=99_999)] = 60
+    max_frames: Annotated[int, Field(ge=30, le=99_999)] = 150
+    rater_lag: NonNegativeInt = 5
+    rater_noise: NonNegativeFloat = 0.05
+    warts: bool = True
+
+    @model_validator(mode="after")
+    def check_frames(self) -> Self:
+        """The range of clip lengths is not empty."""
+        if self.min_frames > self.max_frames:
+            msg = f"min_frames {self.min_frames} is more than max_frames {self.max_frames}"
+            raise ValueError(msg)
+        return self
+
+
+class Corpus(Section):
+    """Which faces and labels."""
+
+    kind: Literal["rendered", "affwild2"]
+    root: Path | None = None
+    """Folder of the corpus; ``rendered`` without a root is drawn into the work directory."""
+    edition: str = "abaw2"
+    """Whose label lists the annotation files follow."""
+    render: Render = Render()
+    """What to draw; only for ``rendered``."""
+
+    check_edition = field_validator("edition")(known_edition)
+
+    @model_validator(mode="after")
+    def check_root(self) -> Self:
+        """A recorded corpus cannot be made, so its folder must be given."""
+        if self.kind != "rendered" and self.root is None:
+            msg = f"a corpus of kind {self.kind} needs 'root', the folder that holds it"
+            raise ValueError(msg)
+        if self.kind != "rendered" and "render" in self.model_fields_set:
+            msg = f"'render' is for a corpus of kind rendered, this one is {self.kind}"
+            raise ValueError(msg)
+        return self
+
+
+class Features(Section):
+    """Which backbone turns a crop into a vector, and how the vectors are stored."""
+
+    backbone: str
+    weights: str
+    """The name of weights that the backbone knows, or the path of a ``.safetensors`` or ``.pth`` file."""
+    image_size: PositiveInt = 112
+    """Side of the square that the backbone sees, in pixels."""
+    backend: Literal["hdf5", "zarr"] = "hdf5"
+    dtype: Literal["float16", "float32"] = "float16"
+    device: Device = "auto"
+    batch_size: PositiveInt = 64
+
+
+class Training(Section):
+    """What every run of the sweep shares; the meaning of each setting is told in ``temporal.settings``."""
+
+    window: PositiveInt = 300
+    hop: PositiveInt = 200
+    batch_size: PositiveInt = 8
+    epochs: PositiveInt = 40
+    patience: NonNegativeInt = 10
+    lr: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 1e-2
+    warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
+    clip_norm: NonNegativeFloat = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    loss_weights: dict[Task, NonNegativeFloat] = Field(default_factory=dict)
+    au_loss: Literal["bce", "balanced", "focal"] = "bce"
+    au_focal_gamma: NonNegativeFloat = 1.0
+    au_focal_alpha: Annotated[float, Field(ge=0, le=1)] = 0.95
+    au_pos_weight_max: PositiveFloat = 20.0
+    expr_loss: Literal["cross_entropy", "balanced"] = "cross_entropy"
+    causal: bool = True
+    channels: PositiveInt = 128
+    levels: PositiveInt = 4
+    kernel_size: PositiveInt = 5
+    projection: NonNegativeInt = 0
+    standardise: bool = True
+    data_seed: Seed = 0
+    device: Device = "auto"
+    max_replicas: PositiveInt = 16
+    """Runs trained together; changes memory and speed, never a result."""
+
+    @model_validator(mode="after")
+    def check_hop(self) -> Self:
+        """Windows must cover every frame."""
+        if self.hop > self.window:
+            msg = f"hop {self.hop} is longer than window {self.window}: the frames between are lost"
+            raise ValueError(msg)
+        return self
+
+    def deciding(self) -> dict[str, Any]:
+        """Returns the settings that decide a result, as JSON values: not where or in what groups."""
+        return self.model_dump(mode="json", exclude={"device", "max_replicas"})
+
+
+def canonical_tasks(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Returns ``tasks`` in the order V, A, AU, EXPR; raises ``ValueError`` if none or one of them twice."""
+    if not tasks:
+        msg = "a row needs at least one task"
+        raise ValueError(msg)
+    if len(set(tasks)) < len(tasks):
+        msg = f"a task is named twice in {list(tasks)}"
+        raise ValueError(msg)
+    return tuple(sorted(tasks, key=TASKS.index))
+
+
+class Row(Section):
+    """One row of the table: a combination of tasks, with or without multi-task attention."""
+
+    tasks: tuple[Task, ...]
+    attention: bool = False
+
+    order = field_validator("tasks")(canonical_tasks)
+
+
+class Product(Section):
+    """Rows as the product of two axes; attention over a single task is the same as none and is left out."""
+
+    tasks: tuple[tuple[Task, ...], ...]
+    """Task combinations, or ``all_subsets`` for all fifteen."""
+    attention: tuple[bool, ...] = (False,)
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def expand(cls, value: object) -> object:
+        """Replaces ``all_subsets`` by the fifteen combinations, small ones first."""
+        if value == "all_subsets":
+            return [subset for size in range(1, len(TASKS) + 1) for subset in combinations(TASKS, size)]
+        return value
+
+    @field_validator("tasks")
+    @classmethod
+    def order(cls, value: tuple[tuple[Task, ...], ...]) -> tuple[tuple[Task, ...], ...]:
+        """Puts the tasks of each combination in canonical order."""
+        return tuple(canonical_tasks(tasks) for tasks in value)
+
+
+class Exclude(Section):
+    """A pattern that takes rows out of a product: those that agree in every key given here."""
+
+    tasks: tuple[Task, ...] | None = None
+    attention: bool | None = None
+
+    @field_validator("tasks")
+    @classmethod
+    def order(cls, value: tuple[Task, ...] | None) -> tuple[Task, ...] | None:
+        """Puts the tasks in canonical order."""
+        return None if value is None else canonical_tasks(value)
+
+    def matches(self, row: Row) -> bool:
+        """Tells whether ``row`` is taken out."""
+        return self.tasks in (None, row.tasks) and self.attention in (None, row.attention)
+
+
+class Sweep(Section):
+    """The rows of the table and the seeds of each: ``rows`` spelt out, or a ``product`` less ``exclude``."""
+
+    rows: tuple[Row, ...] = ()
+    product: Product | None = None
+    exclude: tuple[Exclude, ...] = ()
+    seeds: tuple[Seed, ...] = (0, 1, 2)
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        """A sweep has rows and seeds, each once."""
+        if bool(self.rows) == (self.product is not None):
+            msg = "give either 'rows' or 'product'"
+            raise ValueError(msg)
+        if self.exclude and self.product is None:
+            msg = "'exclude' takes rows out of 'product', which is not given"
+            raise ValueError(msg)
+        for row in self.rows:
+            if row.attention and len(row.tasks) == 1:
+                msg = f"row {row.tasks[0]}: attention over one task changes nothing, leave it out"
+                raise ValueError(msg)
+        rows = self.all_rows()
+        if not rows:
+            msg = "'exclude' leaves no row"
+            raise ValueError(msg)
+        twice = next((row for i, row in enumerate(rows) if row in rows[:i]), None)
+        if twice is not None:
+            msg = f"the row tasks={list(twice.tasks)} attention={twice.attention} is given twice"
+            raise ValueError(msg)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            msg = f"'seeds' must be one or more different numbers, found {list(self.seeds)}"
+            raise ValueError(msg)
+        return self
+
+    def all_rows(self) -> tuple[Row, ...]:
+        """Returns the rows in the order of the table."""
+        if self.product is None:
+            return self.rows
+        rows = [
+            Row(tasks=tasks, attention=attention)
+            for tasks in self.product.tasks
+            for attention in self.product.attention
+            if not (attention and len(tasks) == 1)
+        ]
+        return tuple(row for row in rows if not any(pattern.matches(row) for pattern in self.exclude))
+
+
+class Table(Section):
+    """How results are scored and written."""
+
+    edition: str = "abaw2"
+    """Whose totals the columns show."""
+    formats: tuple[Literal["md", "csv", "tex", "html"], ...] = ("md", "csv", "tex", "html")
+
+    check_edition = field_validator("edition")(known_edition)
+
+
+class Config(Section):
+    """One experiment."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The work directory is ``work/<name>`` unless ``--work`` says otherwise."""
+    shares: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Another experiment whose corpus, features, labels and runs this one uses; only the table is its own."""
+    corpus: Corpus
+    features: Features
+    training: Training = Training()
+    sweep: Sweep
+    table: Table = Table()

@@ -1,0 +1,25 @@
+"""Log lines of the packages on stderr, one plain line each.
+
+Not a configuration of logging for programs that import facets: only the command line calls this.
+"""
+
+import logging
+
+import click
+
+PACKAGES = ("stores", "extract", "temporal", "pipeline")
+
+
+class StderrHandler(logging.Handler):
+    """Writes to what stderr is at the time: rich replaces it while bars are drawn, so that none is torn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one record."""
+        click.echo(self.format(record), err=True)
+
+
+def configure_logging(*, debug: bool) -> None:
+    """Shows the milestones of the four packages, with ``debug`` all they say, and others' warnings."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[StderrHandler()], force=True)
+    for package in PACKAGES:
+        logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.INFO)

@@ -1,0 +1,65 @@
+"""A results table as files: Markdown, CSV, LaTeX, HTML and a bar chart, the same bytes for the same results.
+
+Not a place for numbers: everything printed is already in the ``pipeline.table.Table``.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from pipeline.report.chart import as_png
+from pipeline.report.csv import as_long_csv, as_wide_csv
+from pipeline.report.html import as_html
+from pipeline.report.latex import as_latex
+from pipeline.report.markdown import as_markdown
+from pipeline.table import Table
+from stores.errors import ConfigError
+
+__all__ = ["FORMATS", "as_markdown", "write_table"]
+
+FORMATS: Mapping[str, Mapping[str, Callable[[Table], str]]] = {
+    "md": {"table.md": as_markdown},
+    "csv": {"table.csv": as_long_csv, "table_wide.csv": as_wide_csv},
+    "tex": {"table.tex": as_latex},
+    "html": {"table.html": as_html},
+}
+"""Known formats and the files that each writes."""
+
+
+def write_table(table: Table, folder: Path, formats: Sequence[str] = tuple(FORMATS)) -> list[Path]:
+    """Writes ``table`` in each of ``formats``, and always ``chart.png``; a file appears whole or not at all.
+
+    Args:
+        table: the results.
+        folder: where to write; made if absent.
+        formats: some of ``md``, ``csv``, ``tex``, ``html``.
+
+    Returns:
+        The files written, in the order of ``formats``, the chart last.
+
+    Raises:
+        ConfigError: a format is unknown.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            msg = f"unknown table format {name!r}: expected some of {', '.join(FORMATS)}"
+            raise ConfigError(msg)
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = {
+        file: write(table).encode()
+        for name in dict.fromkeys(formats)
+        for file, write in FORMATS[name].items()
+    }
+    contents["chart.png"] = as_png(table)
+    return [_replace(folder / file, content) for file, content in contents.items()]
+
+
+def _replace(path: Path, content: bytes) -> Path:
+    """Puts ``content`` at ``path`` in one step, so that a reader or a crash never meets half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

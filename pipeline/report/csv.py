@@ -1,0 +1,95 @@
+"""The table as CSV: long, one line per run and score, and wide, one line per combination.
+
+Not rounded: values are written so that reading them back gives the same float64.
+"""
+
+import csv
+import io
+from collections.abc import Iterable
+
+from pipeline.results import Column
+from pipeline.table import Table, paired_delta
+
+LONG = (
+    "row",
+    "tasks",
+    "attention",
+    "seed",
+    "run_id",
+    "status",
+    "best_epoch",
+    "epochs",
+    "task",
+    "metric",
+    "label",
+    "frames",
+    "value",
+    "chance",
+    "delta",
+    "error",
+)
+
+
+def as_long_csv(table: Table) -> str:
+    """Returns one line per row, seed, task and metric.
+
+    Every planned run has a line for every score of its tasks, so the shape of the file does not depend on
+    what failed. The columns:
+
+    - ``row``, ``tasks`` (joined by ``+``), ``attention`` (0 or 1), ``seed``, ``run_id``: the run;
+    - ``status``: ``done``, ``failed`` or ``missing``; ``error``: one line, only if failed;
+    - ``best_epoch``, ``epochs``: epoch kept and epochs trained;
+    - ``task``, ``metric`` (``ccc``, ``f1``, ``accuracy``, ``total``), ``label``: what was scored; ``label`` is
+      an AU or an expression, and empty for the whole task;
+    - ``frames``: frames scored for that task;
+    - ``value``: the score, empty if there is none; ``chance``: its chance level, empty for single labels;
+    - ``delta``: ``value`` minus that of the single-task row with the same seed; empty in that row itself.
+    """
+    single = {row.tasks[0]: row for row in table.rows if len(row.tasks) == 1 and not row.attention}
+    lines = []
+    for row in table.rows:
+        columns = [column for column in table.columns + table.details if column.task in row.tasks]
+        baselines = {task: base.runs for task, base in single.items() if base is not row}
+        deltas = {
+            column: paired_delta(row.runs, baselines.get(column.task, ()), column) for column in columns
+        }
+        for run in row.runs:
+            done = run.status == "done"
+            head = (row.name, "+".join(row.tasks), int(row.attention), run.seed, run.run_id, run.status)
+            epochs = (run.best_epoch, run.epochs) if done else (None, None)
+            for column in columns:
+                scored = (run.frames.get(column.task), run.scores.get(column), table.chance(column))
+                what = (column.task, column.metric, column.label)
+                lines.append((*head, *epochs, *what, *scored, deltas[column].get(run.seed), run.error))
+    return _text([LONG, *lines])
+
+
+def as_wide_csv(table: Table) -> str:
+    """Returns one line per combination: counts of runs, median epochs, then each score aggregated over seeds.
+
+    A score such as ``AU.total`` has the columns ``AU.total mean``, ``sd`` (sample standard deviation), ``n``
+    (seeds) and ``delta`` (mean paired difference to the single-task row). Single AUs and expressions are in the
+    long file only.
+    """
+    scores = [column for column in table.columns + table.details if not column.label]
+    head = ["row", "tasks", "attention", "planned", "done", "failed", "missing", "best_epoch", "epochs"]
+    head += [f"{_key(column)} {part}" for column in scores for part in ("mean", "sd", "n", "delta")]
+    lines: list[list[object]] = []
+    for row in table.rows:
+        counts = [len(row.runs), row.count("done"), row.count("failed"), row.count("missing")]
+        line = [row.name, "+".join(row.tasks), int(row.attention), *counts, *(row.epochs or (None, None))]
+        for column in scores:
+            cell = row.cells.get(column)
+            line += [None] * 4 if cell is None else [cell.mean, cell.sd, cell.n, cell.delta]
+        lines.append(line)
+    return _text([head, *lines])
+
+
+def _key(column: Column) -> str:
+    return f"{column.task}.{column.metric}"
+
+
+def _text(lines: Iterable[Iterable[object]]) -> str:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(lines)
+    return buffer.getvalue()

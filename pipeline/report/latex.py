@@ -1,0 +1,77 @@
+"""The table in LaTeX with booktabs rules and footnotes below, to be included in a paper.
+
+Not a document: no preamble, and no package but booktabs is needed.
+"""
+
+import re
+
+from pipeline.report import wording
+from pipeline.results import Column
+from pipeline.table import Row, Table
+
+ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+}
+
+
+def as_latex(table: Table) -> str:
+    """Returns the table and its footnotes as one LaTeX ``table``; the best score of each column is bold."""
+    facts = table.provenance
+    head = ["tag", "Best/Epochs", *(column.header for column in table.columns)]
+    body = [
+        [_escape(row.name), _escape(wording.epochs(row)), *(_cell(row, column) for column in table.columns)]
+        for row in table.rows
+    ]
+    notes = [rf"\textbf{{{title}:}} {_escape(text)}\par" for title, text in wording.footnotes(table)]
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"  \centering",
+        rf"  \caption{{Task combinations on the {_escape(facts.split)} split of {_escape(facts.corpus)}"
+        rf" ({_escape(facts.edition)}).}}",
+        r"  \label{tab:facets}",
+        rf"  \begin{{tabular}}{{ll{'r' * len(table.columns)}}}",
+        r"    \toprule",
+        f"    {' & '.join(head)} \\\\",
+        r"    \midrule",
+        *(f"    {' & '.join(line)} \\\\" for line in body),
+        r"    \bottomrule",
+        r"  \end{tabular}",
+        r"  \par\medskip",
+        r"  \begin{minipage}{\linewidth}\footnotesize",
+        *(f"    {note}" for note in notes),
+        r"  \end{minipage}",
+        r"\end{table}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _cell(row: Row, column: Column) -> str:
+    cell = row.cells.get(column)
+    if cell is None:
+        return wording.no_score(row, column)
+    mean = wording.decimal(cell.mean)
+    mean = rf"\mathbf{{{mean}}}" if cell.best else mean
+    sd = rf" \pm {wording.decimal(cell.sd)}" if cell.sd is not None else ""
+    n = "" if cell.n == len(row.runs) else f" (n={cell.n})"
+    return f"${mean}{sd}${n}"
+
+
+def _escape(text: str) -> str:
+    return re.sub("[" + re.escape("".join(ESCAPES)) + "]", lambda found: ESCAPES[found[0]], text)

@@ -1,0 +1,138 @@
+"""The words and number formats that all forms of the table share: cells without a score, epochs, footnotes.
+
+Not markup: no writer's escapes are applied here.
+"""
+
+from pipeline.results import PER_LABEL, Column, Status
+from pipeline.table import Row, Table
+
+NOT_TRAINED = "---"
+
+BUNDLED_BACKBONE = "narrow_resnet50"
+"""The one backbone that ships with this program; it has seen rendered faces only."""
+
+
+def decimal(value: float) -> str:
+    """Returns ``value`` with three decimals, never ``-0.000``: over a few seeds the fourth is noise."""
+    return f"{value:z.3f}"
+
+
+def number(value: float) -> str:
+    """Returns a count that may be a median of two: ``12`` or ``12.5``."""
+    return f"{value:g}"
+
+
+def no_score(row: Row, column: Column) -> str:
+    """Returns what stands in a cell that has no score: not trained, failed or missing."""
+    if column.task not in row.tasks:
+        return NOT_TRAINED
+    return "failed" if row.count("failed") else "missing" if row.count("missing") else "undefined"
+
+
+def shortfall(row: Row) -> list[str]:
+    """Returns what keeps a row from being complete, such as ``["failed (1/3)"]``; empty if nothing does."""
+    statuses: tuple[Status, ...] = ("failed", "missing")
+    return [f"{status} ({n}/{len(row.runs)})" for status in statuses if (n := row.count(status))]
+
+
+def epochs(row: Row) -> str:
+    """Returns the cell Best/Epochs, such as ``12/20``, ``12/20, failed (1/3)`` or ``missing (3/3)``."""
+    medians = [] if row.epochs is None else ["/".join(number(value) for value in row.epochs)]
+    return ", ".join(medians + shortfall(row))
+
+
+def footnotes(table: Table) -> list[tuple[str, str]]:
+    """Returns what stands under the table, as pairs of a title and a sentence or two."""
+    facts = table.provenance
+    notes = [
+        ("Scores", _scores(table)),
+        ("Metrics", _metrics(table)),
+        ("Chance", _chance(table)),
+        ("Best/Epochs", _selection(table)),
+        ("Data", _data(table)),
+        ("Backbone", _backbone(table)),
+        ("Software", f"facets {facts.facets_version}, feature specification {facts.features_digest[:12]}."),
+    ]
+    for row in table.rows:
+        notes += [
+            ("Failed", f"{row.name}, seed {run.seed} (run {run.run_id}): {run.error}")
+            for run in row.runs
+            if run.status == "failed"
+        ]
+    return notes
+
+
+def _scores(table: Table) -> str:
+    seeds = table.provenance.seeds
+    listed = ", ".join(map(str, seeds))
+    parts = [f"one seed ({listed}), so their spread is unknown."]
+    if len(seeds) > 1:
+        parts = [f"mean ± sample standard deviation over {len(seeds)} seeds ({listed})."]
+    if any(row.count("done") != len(row.runs) for row in table.rows):
+        parts.append("A row with fewer finished seeds states its n.")
+    parts.append(f"Bold: highest mean of the column. {NOT_TRAINED}: task not trained.")
+    if any(row.attention for row in table.rows):
+        parts.append(
+            "+Attn: with multi-task attention, which gates the features that each task's head reads."
+        )
+    return " ".join(parts)
+
+
+def _metrics(table: Table) -> str:
+    f1 = "F1 (AU) is the mean over AUs, F1 (EXPR) the mean over expressions"
+    if Column("AU", "total") in table.columns:
+        f1 = "Total (AU) = 0.5 F1 + 0.5 accuracy, Total (EXPR) = 0.67 macro F1 + 0.33 accuracy"
+    return f"{f1} ({table.provenance.edition}). All scores are over the frames of all clips together."
+
+
+def _chance(table: Table) -> str:
+    """Chance of every headline score, F1 and accuracy apart: half of an AU total can be had for free."""
+    parts = []
+    for column in table.columns:
+        level = table.chance(column)
+        if level is None:
+            continue
+        apart = [
+            f"{name} {decimal(value)}"
+            for name, metric in (("F1", "f1"), ("accuracy", "accuracy"))
+            if column.task in PER_LABEL
+            and column.metric != metric
+            and (value := table.chance(Column(column.task, metric))) is not None
+        ]
+        parts.append(f"{column.header} {decimal(level)}" + (f" ({', '.join(apart)})" if apart else ""))
+    return f"{'; '.join(parts)}: {table.provenance.chance_rule}, on the same frames."
+
+
+def _selection(table: Table) -> str:
+    facts = table.provenance
+    text = (
+        "epoch kept / epochs trained, medians over seeds;"
+        f" at most {facts.epochs}, stopped after {facts.patience} without improvement."
+        f" Best epoch chosen on the validation split ({facts.selection})"
+    )
+    if facts.split == "validation":
+        return f"{text}, so scores are optimistic."
+    return f"{text}; scored on the {facts.split} split."
+
+
+def _data(table: Table) -> str:
+    facts = table.provenance
+    scored = {task: n for row in table.rows for run in row.runs for task, n in run.frames.items()}
+    frames = []
+    for task, labelled in facts.frames.items():
+        differs = scored.get(task, labelled) != labelled
+        frames.append(f"{task} {labelled:,}" + (f" ({scored[task]:,} scored)" if differs else ""))
+    return (
+        f"{facts.corpus}: {facts.corpus_note.rstrip('.')}. {facts.split.capitalize()} split, {facts.clips:,}"
+        f" clips; labelled frames: {', '.join(frames)}."
+    )
+
+
+def _backbone(table: Table) -> str:
+    facts = table.provenance
+    trained_on = ", ".join(facts.weights_trained_on) or "unknown data"
+    weights = f"{facts.weights} (SHA-256 {facts.weights_sha256[:12]})"
+    text = f"{facts.backbone}, weights {weights}, trained on {trained_on}."
+    if BUNDLED_BACKBONE in facts.backbone:
+        text += " It is for the embedded corpus only: these scores say nothing about photographed faces."
+    return text

@@ -1,0 +1,118 @@
+"""The ledger of runs: one folder per run id, in which ``result.json`` is written last and means done.
+
+Not a reader of scores, which is ``pipeline.results``, and not the trainer.
+
+A run folder holds ``config.json`` and ``model.safetensors`` (the checkpoint), ``metrics.jsonl`` (one line per
+epoch), ``predictions.h5`` and ``result.json``; a failed run holds ``error.json``.
+
+``predictions.h5`` is plain HDF5: root attributes ``format`` = ``facets-predictions``, ``version``,
+``run_id``, ``split``, ``edition``, ``au_names``, ``expression_names``; one group per clip of the split, in it one
+float32 dataset per trained task, row i = frame i: ``V`` and ``A`` (T,), ``AU`` (T, K) probabilities,
+``EXPR`` (T, K) probabilities.
+"""
+
+import io
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+
+from pipeline.plan import PlannedRun
+from stores import documents
+from stores.commit import publish_file, remove_abandoned
+
+Status = Literal["finished", "failed", "missing"]
+
+RESULT, ERROR = "result.json", "error.json"
+PREDICTIONS_FORMAT, PREDICTIONS_VERSION = "facets-predictions", 1
+
+
+def status(folder: Path) -> Status:
+    """Returns how far the run in ``folder`` came; a result outranks an error of an earlier attempt."""
+    if (folder / RESULT).exists():
+        return "finished"
+    return "failed" if (folder / ERROR).exists() else "missing"
+
+
+def unfinished(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
+    """Returns the runs without a result in ``folder``; a run that failed is among them and is tried again."""
+    return [run for run in runs if status(folder / run.run_id) != "finished"]
+
+
+def commit(
+    folder: Path,
+    result: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    predictions: Mapping[str, Mapping[str, np.ndarray]],
+    names: Mapping[str, Any],
+    save_model: Callable[[Path], None],
+) -> None:
+    """Writes a finished run; a reader sees all of it or, without ``result.json``, none of it.
+
+    Args:
+        folder: of the run; leftovers of an interrupted or failed attempt in it are replaced.
+        result: becomes ``result.json``.
+        history: one mapping per epoch, becomes ``metrics.jsonl``.
+        predictions: clip -> task -> array, becomes ``predictions.h5``.
+        names: root attributes of ``predictions.h5``.
+        save_model: writes the checkpoint into the folder that it is given.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder)
+    save_model(folder)
+    lines = [json.dumps(without_nan(epoch), sort_keys=True, allow_nan=False) + "\n" for epoch in history]
+    publish_file(folder / "metrics.jsonl", "".join(lines).encode())
+    write_predictions(folder / "predictions.h5", predictions, names)
+    for path in folder.iterdir():
+        sync(path)
+    (folder / ERROR).unlink(missing_ok=True)
+    write_json(folder / RESULT, result)
+
+
+def commit_error(folder: Path, run: PlannedRun, error: str) -> None:
+    """Writes why a run has no result, as one line; the next sweep tries the run again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"error": " ".join(error.split()), "run_id": run.run_id, "name": run.name, "seed": run.seed}
+    write_json(folder / ERROR, record)
+
+
+def write_predictions(
+    path: Path, predictions: Mapping[str, Mapping[str, np.ndarray]], names: Mapping[str, Any]
+) -> None:
+    """Writes ``predictions.h5`` as the head of this module describes it."""
+    image = io.BytesIO()
+    with h5py.File(image, "w", libver=("v110", "v110")) as file:
+        file.attrs.update({"format": PREDICTIONS_FORMAT, "version": PREDICTIONS_VERSION, **names})
+        for clip, tasks in predictions.items():
+            group = file.create_group(clip)
+            for task, values in tasks.items():
+                group.create_dataset(task, data=np.asarray(values, np.float32))
+    publish_file(path, image.getvalue())
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes ``value`` as JSON, NaN as null; readers see the old or the new content, also after a crash."""
+    publish_file(path, documents.render(without_nan(value)))
+
+
+def without_nan(value: Any) -> Any:
+    """Returns a JSON value with null for every number that JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def sync(path: Path) -> None:
+    """Flushes a file to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

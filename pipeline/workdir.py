@@ -1,0 +1,58 @@
+"""Where an experiment keeps its files: corpus, features, labels, runs and table.
+
+Not a maker of any of them: this module knows paths and creates nothing.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class WorkDir:
+    """The paths of one experiment.
+
+    Attributes:
+        table: folder of ``table.md`` and its siblings.
+        corpus: root of the corpus, made or given.
+        features: the feature store.
+        labels: the label store.
+        runs: one folder per run id.
+        splits: facts of the scored split, see ``pipeline.splits``.
+    """
+
+    table: Path
+    corpus: Path
+    features: Path
+    labels: Path
+    runs: Path
+    splits: Path
+
+
+def work_dir(config: Config, work: Path | None = None) -> WorkDir:
+    """Returns the paths of ``config`` below ``work``, by default ``work/<name>``.
+
+    An experiment that shares another one's data finds it in the folder of that name beside its own.
+    """
+    own = work or Path("work") / config.name
+    data = own if config.shares is None else own.parent / config.shares
+    return WorkDir(
+        table=own,
+        corpus=config.corpus.root or data / "corpus",
+        features=data / "features" / stream_name(config),
+        labels=data / "labels",
+        runs=data / "runs",
+        splits=data / "splits.json",
+    )
+
+
+def stream_name(config: Config) -> str:
+    """Returns the name of the feature stream, such as ``narrow_resnet50.rendered-112``.
+
+    Weights given as a file lend it their stem; which file it was is in the store's specification, in full.
+    """
+    features = config.features
+    weights = Path(features.weights)
+    name = weights.stem if weights.suffix in {".safetensors", ".pth", ".pt"} else features.weights
+    return f"{features.backbone}.{name}-{features.image_size}"

@@ -1,0 +1,194 @@
+"""Durable, atomic replacement of what readers see: temporary name, fsync, rename, fsync of the folder.
+
+Not a lock manager: one writer per clip is the caller's promise; a temporary's lock only says its writer
+lives.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+TEMPORARY = ".tmp-"
+
+
+def write_file(path: Path, blocks: Iterable[bytes | memoryview]) -> None:
+    """Writes and syncs a file through our own descriptor, so that a full disk is an ``OSError`` here.
+
+    Raises:
+        OSError: the file could not be written or synced in full.
+    """
+    with path.open("wb", buffering=0) as file:
+        for block in blocks:
+            rest = memoryview(block).cast("B")
+            while rest:
+                rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in ``folder`` durable.
+
+    Raises:
+        OSError: the folder could not be opened or synced.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def temporary(folder: Path, name: str, *, tree: bool = False) -> Iterator[Path]:
+    """Yields an empty file (a folder if ``tree``) that no reader looks at, to be renamed by the body.
+
+    While the body runs the temporary is locked, so that ``remove_abandoned`` leaves it alone; if the body
+    fails it is removed.
+
+    Raises:
+        OSError: the temporary could not be made.
+    """
+    while True:
+        path = _temporary_name(folder, name)
+        if tree:
+            path.mkdir()
+        else:
+            path.touch(exist_ok=False)
+        lock = os.open(path, os.O_RDONLY)
+        # Where the file system has no locks, a killed writer's leftovers wait for `verify --repair`.
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if path.exists():  # else remove_abandoned came between the two lines above
+            break
+        os.close(lock)
+    try:
+        yield path
+    except BaseException as error:
+        try:
+            remove(path)
+        except OSError as left:
+            error.add_note(f"the temporary {path} could not be removed: {left.strerror}")
+        raise
+    finally:
+        os.close(lock)
+
+
+def publish_file(path: Path, data: bytes) -> None:
+    """Replaces the document at ``path``: readers see the old one or the new one, also after a crash.
+
+    Raises:
+        OSError: the document could not be written; the old one is still there.
+    """
+    with temporary(path.parent, path.name) as new:
+        write_file(new, [data])
+        new.replace(path)
+    sync_folder(path.parent)
+
+
+def publish_clip(new_data: Path, data: Path, new_record: Path, record: Path) -> None:
+    """Makes the data, then the record of a clip visible; both are complete and synced under temporary names.
+
+    The order is what keeps a record from ever describing other bytes: the old record goes first, the new one
+    comes last, and the folder is synced between the steps. A crash in between leaves a clip that does not
+    exist.
+
+    Raises:
+        OSError: a step failed; the clip has its old version or none.
+    """
+    folder = data.parent
+    withdraw_record(record)
+    displaced = None
+    if data.is_symlink() or data.is_dir():  # a file cannot be renamed over these, nor a folder over anything
+        displaced = data.replace(_temporary_name(folder, data.name))
+    new_data.replace(data)
+    sync_folder(folder)
+    new_record.replace(record)
+    sync_folder(folder)
+    if displaced is not None:
+        try:
+            remove(displaced)
+        except OSError as error:
+            logger.warning("the replaced data %s could not be removed: %s", displaced, error.strerror)
+
+
+def withdraw_record(record: Path) -> None:
+    """Removes the record of a clip, durably: from here on the clip does not exist.
+
+    Raises:
+        OSError: the record could not be removed.
+    """
+    if os.path.lexists(record):
+        remove(record)
+        sync_folder(record.parent)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a whole folder or a symbolic link (never what it points to); nothing there is fine.
+
+    Raises:
+        OSError: it could not be removed.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Removes the temporaries that killed writers of this machine left in ``folder``.
+
+    Raises:
+        OSError: one of them could not be removed.
+    """
+    for path in folder.glob(f"{TEMPORARY}{_machine()}-*"):
+        with _lock_if_free(path) as free:
+            if free:
+                logger.info("removing %s: its writer was killed", path)
+                remove(path)
+
+
+def is_in_use(path: Path) -> bool:
+    """Says whether ``path`` is a temporary that a running writer of this machine holds."""
+    if not path.name.startswith(TEMPORARY):
+        return False
+    with _lock_if_free(path) as free:
+        return free is False
+
+
+@contextlib.contextmanager
+def _lock_if_free(path: Path) -> Iterator[bool | None]:
+    """Yields whether the temporary could be locked; None where that is unknown (gone, or no locks here)."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free: bool | None = True
+        except BlockingIOError:
+            free = False
+        except OSError:
+            free = None
+        yield free
+    finally:
+        os.close(descriptor)
+
+
+def _temporary_name(folder: Path, name: str) -> Path:
+    return folder / f"{TEMPORARY}{_machine()}-{secrets.token_hex(4)}-{name}"
+
+
+def _machine() -> str:
+    # Locks are trusted only between processes of one machine: on a shared disk they may be local.
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]

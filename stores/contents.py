@@ -1,0 +1,125 @@
+"""What the arrays of one clip must hold before they are written: types, shapes and the promises of each kind.
+
+Not a converter: an array that is nearly right is refused, never cast, clipped or filled.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from stores import documents
+from stores.digest import Array
+from stores.documents import Json
+from stores.errors import StoreError
+from stores.layout import ArrayLayout
+from stores.spec import FeatureSpec, LabelSpec, Spec
+
+SPLITS = ("train", "validation", "test")
+MAX_ATTRS_BYTES = 2**20
+
+
+def check_arrays(clip: str, arrays: Mapping[str, Array], spec: Spec) -> dict[str, ArrayLayout]:
+    """Returns the layout of a clip whose arrays keep every promise of ``spec``.
+
+    Args:
+        clip: id, for the messages.
+        arrays: name to array; all have the same number of frames ``T >= 1``.
+        spec: spec of the store.
+
+    Raises:
+        StoreError: a name, dtype, shape or value is not what the spec demands; the message names the array,
+            and the first frame where a value is at fault.
+    """
+    expected = spec.layout(1)
+    if arrays.keys() != expected.keys():
+        msg = f"clip {clip!r}: arrays {sorted(arrays)}, a {spec.kind} clip has exactly {sorted(expected)}"
+        raise StoreError(msg)
+    first = next(iter(expected))
+    if not isinstance(arrays[first], np.ndarray) or arrays[first].ndim == 0 or len(arrays[first]) == 0:
+        msg = f"clip {clip!r}: array {first!r} has no frames; a clip has at least one"
+        raise StoreError(msg)
+    layout = spec.layout(len(arrays[first]))
+    for name, wanted in layout.items():
+        array = arrays[name]
+        if (
+            not isinstance(array, np.ndarray)
+            or array.dtype != np.dtype(wanted.dtype)
+            or array.shape != wanted.shape
+        ):
+            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            msg = f"clip {clip!r}: array {name!r} is {found}, expected {wanted.dtype} {wanted.shape}"
+            raise StoreError(msg)
+    if isinstance(spec, FeatureSpec):
+        _check_features(clip, arrays)
+    else:
+        _check_labels(clip, arrays, spec)
+    return layout
+
+
+def _check_features(clip: str, arrays: Mapping[str, Array]) -> None:
+    features, frame, valid = arrays["features"], arrays["frame"], arrays["valid"]
+    _refuse(clip, "frame", frame != np.arange(len(frame), dtype=np.int32), "row i is frame i, from 0")
+    _refuse(clip, "features", np.asarray(~np.isfinite(features).all(axis=1)), "every value is finite")
+    absent = np.flatnonzero(~valid)
+    stray = np.zeros(len(valid), bool)
+    stray[absent] = features[absent].any(axis=1)
+    _refuse(clip, "features", stray, "a frame that is not valid is a row of zeros")
+
+
+def _check_labels(clip: str, arrays: Mapping[str, Array], spec: LabelSpec) -> None:
+    for name in ("valence", "arousal"):
+        values = arrays[name]
+        # NaN fails the comparison, so that unknown passes.
+        _refuse(clip, name, np.asarray(np.abs(values) > 1), "values lie in [-1, 1], or are NaN where unknown")
+    expression, classes = arrays["expression"], len(spec.expression_names)
+    _refuse(
+        clip,
+        "expression",
+        (expression < -1) | (expression >= classes),
+        f"values are 0 to {classes - 1}, or -1 where unknown",
+    )
+    au = arrays["au"]
+    outside = np.asarray((au < -1) | (au > 1))
+    _refuse(clip, "au", np.asarray(outside.any(axis=1)), "cells are 0 or 1, or -1 where unknown")
+
+
+def _refuse(clip: str, name: str, bad: Array, promise: str) -> None:
+    if bad.any():
+        first, count = int(bad.argmax()), int(bad.sum())
+        msg = f"clip {clip!r}: {name!r} is wrong at frame {first} ({count} frames in all): {promise}"
+        raise StoreError(msg)
+
+
+def check_attrs(clip: str, attrs: Mapping[str, Json], spec: Spec) -> dict[str, Json]:
+    """Returns the attributes of a clip as JSON will give them back (tuples become lists).
+
+    A label clip must have the four that readers of labels need: ``split``, ``fps``, ``subject``, ``corpus``.
+
+    Raises:
+        StoreError: an attribute cannot be written as JSON, or one of a label clip is missing or wrong.
+    """
+    try:
+        data = documents.canonical(attrs)
+    except (TypeError, ValueError) as error:
+        msg = f"clip {clip!r}: attributes cannot be written as JSON: {error}"
+        raise StoreError(msg) from error
+    if len(data) > MAX_ATTRS_BYTES or not all(isinstance(key, str) for key in attrs):
+        msg = f"{clip!r}: attributes take {len(data)} bytes of {MAX_ATTRS_BYTES}, or a key is no string"
+        raise StoreError(msg)
+    if spec.kind == LabelSpec.kind:
+        _check_label_attrs(clip, attrs)
+    return documents.parse(data, f"clip {clip!r}")
+
+
+def _check_label_attrs(clip: str, attrs: Mapping[str, Json]) -> None:
+    fps = attrs.get("fps")
+    promises = {
+        "split": (attrs.get("split") in SPLITS, " or ".join(SPLITS)),
+        "fps": (isinstance(fps, int | float) and fps > 0, "a positive number"),
+        "subject": (isinstance(attrs.get("subject"), str), "a string, empty where unknown"),
+        "corpus": (isinstance(attrs.get("corpus"), str), "a string"),
+    }
+    for name, (kept, promise) in promises.items():
+        if not kept:
+            msg = f"clip {clip!r}: attribute {name!r} is {attrs.get(name)!r}, expected {promise}"
+            raise StoreError(msg)

@@ -1,0 +1,65 @@
+"""Lossless copies of stores between backends: every array arrives with the digest that it left with.
+
+Not a migration of specs or versions: the copy holds the same numbers under the same spec.
+"""
+
+import os
+from pathlib import Path
+
+from stores.digest import array_digest
+from stores.errors import StoreError
+from stores.progress import Progress, silent
+from stores.store import BackendName, Store, create, open
+
+
+def convert(
+    src: str | os.PathLike[str],
+    dst: str | os.PathLike[str],
+    backend: BackendName,
+    *,
+    progress: Progress = silent,
+) -> Store:
+    """Copies every clip of a store into a store with ``backend``; resumes a copy that was interrupted.
+
+    Args:
+        src: store to read.
+        dst: store to write; created if it is not there, otherwise of the same spec and of ``backend``.
+        backend: file format of the copy.
+        progress: called per clip.
+
+    Returns:
+        The copy.
+
+    Raises:
+        SpecMismatch: ``dst`` is a store with another spec.
+        StoreError: ``src`` and ``dst`` are one folder, ``dst`` is of another backend, or a clip of ``src`` is
+            damaged; the clips before it are in the copy.
+    """
+    source = open(src)
+    if Path(src).resolve() == Path(dst).resolve():
+        msg = f"cannot convert the store {source.path} onto itself: choose another destination"
+        raise StoreError(msg)
+    copy = create(dst, source.spec, backend)
+    clips = source.clips()
+    for done, clip in enumerate(clips, start=1):
+        _copy_clip(source, copy, clip)
+        progress("convert", len(clips), done)
+    return copy
+
+
+def _copy_clip(source: Store, copy: Store, clip: str) -> None:
+    record = source.record(clip)
+    wanted = (record.arrays, record.attrs, record.source_digest)
+    if copy.has(clip):
+        there = copy.record(clip)
+        if (there.arrays, there.attrs, there.source_digest) == wanted:
+            return
+    arrays = {name: source.read(clip, name) for name in record.arrays}
+    for name, array in arrays.items():
+        if array_digest(array) != record.arrays[name].sha256:
+            msg = (
+                f"clip {clip!r} of {source.path}: {name!r} is damaged: "
+                f"run `facets verify --repair` and make the clip again"
+            )
+            raise StoreError(msg)
+    copy.write(clip, arrays, record.attrs, record.source_digest)

@@ -1,0 +1,145 @@
+"""The commit record of one clip: what was written, so that a reader needs to trust nothing else.
+
+Not the data: a record without its data is damage, data without its record does not exist.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stores import documents
+from stores.documents import Json
+from stores.errors import StoreError
+from stores.spec import Spec
+
+MAX_ID_BYTES = 200
+KEYS = {"clip", "frames", "data_bytes", "spec_sha256", "arrays", "attrs", "source_digest", "record_sha256"}
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayRecord:
+    """One array as committed.
+
+    Attributes:
+        shape: lengths of the axes, frames first.
+        dtype: numpy name.
+        sha256: digest of dtype, shape and values (``stores.digest``), the same in every backend.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The commit record of one clip.
+
+    Attributes:
+        clip: id of the clip.
+        frames: length ``T`` of its timeline.
+        arrays: array name to what was committed.
+        attrs: what else is known of the clip (a label clip: ``split``, ``fps``, ``subject``, ``corpus``).
+        source_digest: digest of what the clip was made from, or ``""``.
+        spec_sha256: digest of the spec of the store that the clip was written to.
+        data_bytes: size of the clip's data on disk.
+    """
+
+    clip: str
+    frames: int
+    arrays: Mapping[str, ArrayRecord]
+    attrs: Mapping[str, Json]
+    source_digest: str
+    spec_sha256: str
+    data_bytes: int
+
+    def render(self) -> bytes:
+        """Returns the bytes of the record's file, with a digest over all the rest."""
+        arrays: dict[str, Json] = {
+            name: {"shape": array.shape, "dtype": array.dtype, "sha256": array.sha256}
+            for name, array in self.arrays.items()
+        }
+        content: dict[str, Json] = {
+            "clip": self.clip,
+            "frames": self.frames,
+            "data_bytes": self.data_bytes,
+            "spec_sha256": self.spec_sha256,
+            "arrays": arrays,
+            "attrs": self.attrs,
+            "source_digest": self.source_digest,
+        }
+        return documents.render({**content, "record_sha256": documents.digest(content)})
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any], clip: str, spec: Spec) -> "Record":
+        """Builds the record of ``clip`` from its JSON object and checks it against the store's spec.
+
+        Raises:
+            StoreError: the record is malformed, altered, another clip's, or of a store with another spec.
+        """
+        if document.keys() != KEYS:
+            msg = f"clip {clip!r}: record has keys {sorted(document)}, expected {sorted(KEYS)}"
+            raise StoreError(msg)
+        content = {key: value for key, value in document.items() if key != "record_sha256"}
+        if document["record_sha256"] != documents.digest(content):
+            msg = f"clip {clip!r}: record was altered after it was written (its own digest does not match)"
+            raise StoreError(msg)
+        if document["clip"] != clip:
+            msg = f"clip {clip!r}: record is of clip {document['clip']!r}"
+            raise StoreError(msg)
+        if document["spec_sha256"] != spec.digest():
+            msg = (
+                f"clip {clip!r}: record is of a store with spec {document['spec_sha256']!r}, this store has "
+                f"{spec.digest()!r}; clips of different specs never mix"
+            )
+            raise StoreError(msg)
+        try:
+            arrays = {
+                name: ArrayRecord(tuple(array["shape"]), str(array["dtype"]), str(array["sha256"]))
+                for name, array in document["arrays"].items()
+            }
+            frames, size = int(document["frames"]), int(document["data_bytes"])
+            attrs, source = dict(document["attrs"]), str(document["source_digest"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            msg = f"clip {clip!r}: malformed record: {error!r}"
+            raise StoreError(msg) from error
+        layout = spec.layout(frames) if frames > 0 else {}
+        expected = {name: (array.shape, array.dtype) for name, array in layout.items()}
+        found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+        if found != expected:
+            msg = (
+                f"clip {clip!r}: record lists {found}, a clip of {frames} frames of this store has {expected}"
+            )
+            raise StoreError(msg)
+        return cls(clip, frames, arrays, attrs, source, spec.digest(), size)
+
+
+def is_clip_id(clip: str) -> bool:
+    """Says whether ``clip`` can name files on any system without leaving the folder they belong in."""
+    return _fault(clip) is None
+
+
+def check_clip_id(clip: str) -> str:
+    """Returns ``clip`` if it is a clip id.
+
+    Raises:
+        StoreError: empty, over 200 bytes of UTF-8, starts with a dot, or holds ``..``, a slash, a backslash,
+            a control character or a lone surrogate.
+    """
+    fault = _fault(clip)
+    if fault is not None:
+        msg = (
+            f"clip id {clip!r} {fault}: expected a name such as 'video59_right', at most {MAX_ID_BYTES} bytes"
+        )
+        raise StoreError(msg)
+    return clip
+
+
+def _fault(clip: str) -> str | None:
+    if not isinstance(clip, str) or not clip or clip.startswith("."):
+        return "is empty or starts with a dot"
+    if re.search(r"\.\.|[/\\\x00-\x1f\x7f\ud800-\udfff]", clip):
+        return "holds '..', a slash, a backslash, a control character or a lone surrogate"
+    size = len(clip.encode())
+    return f"takes {size} bytes" if size > MAX_ID_BYTES else None

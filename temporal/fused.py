@@ -1,0 +1,219 @@
+"""R replicas of one network trained as one program, each exactly as if it were alone.
+
+Not a loop over epochs: ``temporal.training`` decides order, schedule and stopping. R = 1 is the plain case.
+
+All parameters of a replica are one row of an (R, P) tensor: AdamW, clipping, freezing, compaction and keeping
+the best epoch are row operations. ``torch.func`` maps the network over the rows; the input projection, which
+all replicas apply to the same minibatch, is one dense product for all of them. Nothing is averaged over
+replicas.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+
+from temporal.losses import Objective, Targets
+from temporal.models.network import Network, initialise, part_seed
+from temporal.settings import Run, Training
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+PER_REPLICA = (
+    *("parameters", "first_moment", "second_moment", "best", "steps", "lr", "weight_decay"),
+    *("alive", "active", "attend", "loss_weights"),
+)
+"""Tensors of a stack whose first axis is the replicas."""
+
+
+def build(dim: int, sizes: Mapping[str, int], training: Training, *, attention: bool) -> Network:
+    """Returns the network that ``training`` describes, on the CPU, not yet initialised."""
+    return Network(
+        dim,
+        sizes,
+        channels=training.channels,
+        levels=training.levels,
+        kernel_size=training.kernel_size,
+        projection=training.projection,
+        causal=training.causal,
+        attention=attention,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What one step did, per replica; everything stays on the device.
+
+    Attributes:
+        losses: (R, N) loss per task, before its weight; 0 for tasks that a replica does not train.
+        finite: (R,) bool, loss and gradient were finite.
+    """
+
+    losses: Tensor
+    finite: Tensor
+
+
+class Stack:
+    """R replicas: parameters, AdamW state, dropout streams, and which of them still learn.
+
+    Args:
+        dim: feature dimension D.
+        sizes: outputs of each task that any run trains, in canonical order.
+        runs: one per replica.
+        training: what they share.
+        device: where they live.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        sizes: Mapping[str, int],
+        runs: Sequence[Run],
+        training: Training,
+        device: torch.device,
+    ) -> None:
+        self.runs = list(runs)
+        self.tasks = tuple(sizes)
+        self.training = training
+        self.device = device
+        network = build(dim, sizes, training, attention=any(run.attention for run in runs))
+        rows = []
+        for run in runs:
+            initialise(network, run.seed)
+            rows.append(torch.cat([p.detach().reshape(-1) for p in network.parameters()]))
+        self.shapes = {name: p.shape for name, p in network.named_parameters()}
+        self.body = network
+        self.project = network.projection is not None
+        self.body.projection = None
+        self.parameters = torch.stack(rows).to(device)
+        self.first_moment = torch.zeros_like(self.parameters)
+        self.second_moment = torch.zeros_like(self.parameters)
+        self.best = self.parameters.clone()
+
+        def column(values: Sequence[float]) -> Tensor:
+            return torch.tensor(values, dtype=torch.float32, device=device).unsqueeze(1)
+
+        self.steps = column([0.0] * len(runs))
+        self.lr = column([run.lr for run in runs])
+        self.weight_decay = column([run.weight_decay for run in runs])
+        self.alive = torch.ones(len(runs), dtype=torch.bool, device=device)
+        self.active = torch.tensor([[t in run.tasks for t in self.tasks] for run in runs], device=device)
+        self.attend = torch.tensor([run.attention for run in runs], device=device)
+        self.loss_weights = torch.tensor(
+            [[run.loss_weights.get(t, 1.0) for t in self.tasks] for run in runs], device=device
+        )
+        self.dropout_streams = [torch.Generator().manual_seed(part_seed(run.seed, "dropout")) for run in runs]
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def draw_dropout(self, batch: int) -> Tensor | None:
+        """Returns (R, layers, B, C) channel factors, each replica's from its own stream; None for none."""
+        if not any(run.dropout for run in self.runs):
+            return None
+        shape = (self.body.tcn.dropout_layers, batch, self.training.channels)
+        factors = []
+        for run, stream in zip(self.runs, self.dropout_streams, strict=True):
+            kept = torch.rand(shape, generator=stream) >= run.dropout
+            factors.append(kept.float() / (1.0 - run.dropout))
+        return torch.stack(factors).to(self.device, non_blocking=True)
+
+    def forward(
+        self, parameters: Tensor, features: Tensor, mask: Tensor | None, dropout: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Returns logits (R, B, T, K) per task for ``parameters`` (R, P) and features (B, T, D)."""
+        pieces = torch.split(parameters, [math.prod(shape) for shape in self.shapes.values()], dim=1)
+        named = {
+            name: piece.view(len(piece), *shape)
+            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }
+        x, x_axis = features, None
+        if self.project:
+            weight, bias = named.pop("projection.weight"), named.pop("projection.bias")
+            x = F.linear(features, weight.flatten(0, 1), bias.flatten())
+            x = x.view(*features.shape[:2], *bias.shape)
+            x_axis = 2
+        attend = self.attend if self.body.attention is not None else None
+
+        def one(
+            part: dict[str, Tensor], x: Tensor, active: Tensor, attend: Tensor | None, dropout: Tensor | None
+        ) -> dict[str, Tensor]:
+            logits: dict[str, Tensor] = functional_call(self.body, part, (x, mask, active, attend, dropout))
+            return logits
+
+        axes = (0, x_axis, 0, None if attend is None else 0, None if dropout is None else 0)
+        logits: dict[str, Tensor] = torch.vmap(one, in_dims=axes)(named, x, self.active, attend, dropout)
+        return logits
+
+    def step(
+        self,
+        features: Tensor,
+        mask: Tensor | None,
+        targets: Targets,
+        objective: Objective,
+        has_label: Tensor,
+        lr_factor: float,
+    ) -> StepReport:
+        """Takes one AdamW step (Loshchilov and Hutter 2019) for every replica that the minibatch can teach.
+
+        A replica without a label in the minibatch is left exactly as it is, moments included. A replica whose
+        loss or gradient is not finite is left as it was before this step and never learns again.
+
+        Args:
+            features: (B, T, D) float32, the same minibatch for all replicas.
+            mask: (B, T) float32 or None, as for ``Network``.
+            targets: labels of the minibatch.
+            objective: losses per task.
+            has_label: (R,) bool, the minibatch holds a label of a task of the replica.
+            lr_factor: factor of the schedule on every replica's learning rate.
+        """
+        parameters = self.parameters.detach().requires_grad_()
+        logits = self.forward(parameters, features, mask, self.draw_dropout(len(features)))
+        losses = torch.vmap(lambda z: objective(z, targets))(logits)
+        losses = torch.where(self.active, losses, 0.0)
+        loss = (losses * self.loss_weights).sum(1)
+        (gradient,) = torch.autograd.grad(loss.sum(), parameters)
+        norm = gradient.norm(dim=1)
+        finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
+        self.alive &= finite
+        learns = (self.alive & has_label).unsqueeze(1)
+        if self.training.clip_norm:
+            gradient *= (self.training.clip_norm / norm.clamp_min(self.training.clip_norm)).unsqueeze(1)
+        # Zero gradients and zero rates leave the other rows bit for bit as they are.
+        self._adamw(torch.where(learns, gradient, 0.0), learns.to(gradient.dtype), lr_factor)
+        return StepReport(losses.detach(), finite)
+
+    def _adamw(self, gradient: Tensor, learns: Tensor, lr_factor: float) -> None:
+        self.steps += learns
+        self.first_moment.lerp_(gradient, (1.0 - BETA1) * learns)
+        self.second_moment.mul_(1.0 - (1.0 - BETA2) * learns).addcmul_(gradient, gradient, value=1.0 - BETA2)
+        steps = self.steps.clamp_min(1.0)
+        root = (self.second_moment / (1.0 - BETA2**steps)).sqrt_().add_(EPSILON)
+        rate = self.lr * lr_factor * learns
+        self.parameters.mul_(1.0 - rate * self.weight_decay)
+        self.parameters.sub_((self.first_moment / root).mul_(rate / (1.0 - BETA1**steps)))
+
+    def remember(self, rows: Sequence[int]) -> None:
+        """Keeps the present parameters of ``rows`` as their best."""
+        index = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
+        self.best.index_copy_(0, index, self.parameters.index_select(0, index))
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drops every replica but ``rows``; the others' numbers do not change."""
+        index = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
+        for name in PER_REPLICA:
+            setattr(self, name, getattr(self, name).index_select(0, index))
+        self.runs = [self.runs[row] for row in rows]
+        self.dropout_streams = [self.dropout_streams[row] for row in rows]
+
+    def best_weights(self, row: int) -> dict[str, Tensor]:
+        """Returns the best parameters of one replica by name, on the CPU."""
+        flat = self.best[row].cpu()
+        pieces = torch.split(flat, [math.prod(shape) for shape in self.shapes.values()])
+        return {
+            name: piece.view(shape).clone()
+            for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
+        }

@@ -1,0 +1,177 @@
+"""Masked losses of one model: 1 - CCC, AU cross-entropy or focal, EXPR cross-entropy.
+
+Not reduced over tasks or replicas: each returns one number, 0 with zero gradient where nothing is known, so
+that a sum over tasks and replicas leaves every term as if it were alone.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stores import LabelSpec
+from temporal.bank import Split
+from temporal.settings import Training
+from temporal.tasks import TASKS
+
+EPSILON = 1e-8
+
+
+def _mean(values: Tensor, known: Tensor) -> Tensor:
+    return (values * known).sum() / known.sum().clamp_min(1.0)
+
+
+def ccc_loss(prediction: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Returns 1 - CCC, pooled over the known frames of the minibatch, with population moments.
+
+    ``CCC = 2 cov / (var + var + (mean - mean)^2)`` (Lin 1989). Constants give 1 with a finite gradient.
+
+    Args:
+        prediction: (B, T) float32.
+        target: (B, T) float32, finite also where unknown.
+        known: (B, T) float32, 1 where the label counts, else 0.
+    """
+    mean_p, mean_t = _mean(prediction, known), _mean(target, known)
+    p, t = (prediction - mean_p) * known, (target - mean_t) * known
+    covariance, spread = _mean(p * t, known), _mean(p * p, known) + _mean(t * t, known)
+    ccc = 2.0 * covariance / (spread + (mean_p - mean_t).square() + EPSILON)
+    return torch.where(known.sum() > 0, 1.0 - ccc, 0.0)
+
+
+def binary_loss(logits: Tensor, target: Tensor, known: Tensor, pos_weight: Tensor) -> Tensor:
+    """Returns the binary cross-entropy, averaged over the known cells.
+
+    Args:
+        logits: (B, T, K) float32.
+        target: (B, T, K) float32 in {0, 1}, finite also where unknown.
+        known: (B, T, K) float32, 1 where the label counts, else 0.
+        pos_weight: (K,) float32, weight of positive cells.
+    """
+    loss = (1.0 - target) * logits + (1.0 + (pos_weight - 1.0) * target) * F.softplus(-logits)
+    return _mean(loss, known)
+
+
+def focal_loss(logits: Tensor, target: Tensor, known: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Returns the binary focal loss (Lin et al. 2017), averaged over the known cells.
+
+    Args:
+        logits: (B, T, K) float32.
+        target: (B, T, K) float32 in {0, 1}, finite also where unknown.
+        known: (B, T, K) float32, 1 where the label counts, else 0.
+        gamma: focusing exponent.
+        alpha: weight of positive cells; negative cells have 1 - alpha.
+    """
+    signed = logits * (2.0 * target - 1.0)
+    balance = alpha * target + (1.0 - alpha) * (1.0 - target)
+    # (1 - p_t)^gamma as exp(gamma log sigmoid(-z)): no 0 ** gamma, so the gradient is finite everywhere.
+    return _mean(balance * torch.exp(gamma * F.logsigmoid(-signed)) * F.softplus(-signed), known)
+
+
+def categorical_loss(logits: Tensor, target: Tensor, known: Tensor, class_weight: Tensor) -> Tensor:
+    """Returns the cross-entropy, averaged over the known frames.
+
+    Args:
+        logits: (B, T, C) float32.
+        target: (B, T) int64 in [0, C), also where unknown.
+        known: (B, T) float32, 1 where the label counts, else 0.
+        class_weight: (C,) float32; weights with a mean of 1 over the training labels keep the scale of the
+            loss.
+    """
+    chosen = F.one_hot(target, logits.shape[-1]).to(logits.dtype)
+    loss = -(torch.log_softmax(logits, -1) * chosen * class_weight).sum(-1)
+    return _mean(loss, known)
+
+
+def positive_weights(target: Tensor, known: Tensor, largest: float) -> Tensor:
+    """Returns (K,) float32 negatives / positives per column of ``target`` (F, K), at most ``largest``."""
+    positives = ((target > 0) & known).sum(0).float()
+    negatives = known.sum(0).float() - positives
+    return (negatives / positives.clamp_min(1.0)).clamp(1.0 / largest, largest)
+
+
+def class_weights(target: Tensor, known: Tensor, classes: int) -> Tensor:
+    """Returns (C,) inverse class frequencies with mean 1 over the known ``target`` (F,); 0 if absent."""
+    counts = torch.bincount(target[known].long(), minlength=classes).float()
+    present = counts > 0
+    return torch.where(present, counts.sum() / (present.sum() * counts.clamp_min(1.0)), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Labels of one minibatch, per task.
+
+    Attributes:
+        values: (B, T) or (B, T, K), finite also where unknown; classes int64, the rest float32.
+        known: same shapes, float32, 1 where the label counts, else 0.
+    """
+
+    values: Mapping[str, Tensor]
+    known: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The loss of every task, with what it took from the training labels.
+
+    Attributes:
+        training: which form each loss has.
+        weights: AU (K,) weights of positive cells, EXPR (C,) class weights.
+    """
+
+    training: Training
+    weights: Mapping[str, Tensor]
+
+    def __call__(self, logits: Mapping[str, Tensor], targets: Targets) -> Tensor:
+        """Returns (N,) losses of one model for logits (B, T, K) per task, in the order of ``logits``."""
+        losses = []
+        for name, z in logits.items():
+            y, known, form = targets.values[name], targets.known[name], TASKS[name].loss
+            if form == "ccc":
+                losses.append(ccc_loss(z.squeeze(-1), y, known))
+            elif form == "categorical":
+                losses.append(categorical_loss(z, y, known, self.weights[name]))
+            elif self.training.au_loss == "focal":
+                losses.append(
+                    focal_loss(z, y, known, self.training.au_focal_gamma, self.training.au_focal_alpha)
+                )
+            else:
+                losses.append(binary_loss(z, y, known, self.weights[name]))
+        return torch.stack(losses)
+
+
+def objective(train: Split, labels: LabelSpec, training: Training) -> Objective:
+    """Returns the losses that ``training`` asks for; ``balanced`` ones count the labels of ``train``."""
+    weights = {}
+    for name, task in TASKS.items():
+        size, device = task.size(labels), train.features.device
+        usable = train.usable(task)
+        if task.loss == "binary":
+            balanced = training.au_loss == "balanced"
+            weights[name] = (
+                positive_weights(train.labels[task.array], usable, training.au_pos_weight_max)
+                if balanced
+                else torch.ones(size, device=device)
+            )
+        elif task.loss == "categorical":
+            balanced = training.expr_loss == "balanced"
+            weights[name] = (
+                class_weights(train.labels[task.array], usable, size)
+                if balanced
+                else torch.ones(size, device=device)
+            )
+    return Objective(training, weights)
+
+
+def gather_targets(split: Split, rows: Tensor, usable: Tensor, tasks: Mapping[str, object]) -> Targets:
+    """Gathers the labels of ``tasks`` at ``rows`` (B, T); they count only where ``usable`` (B, T)."""
+    values, known = {}, {}
+    for name in tasks:
+        task = TASKS[name]
+        y, has_label = split.labels[task.array][rows], split.known(task)[rows]
+        counts = has_label & (usable.unsqueeze(-1) if y.dim() == 3 else usable)
+        dtype = torch.int64 if task.loss == "categorical" else torch.float32
+        values[name] = torch.where(has_label, y, 0).to(dtype)
+        known[name] = counts.to(torch.float32)
+    return Targets(values, known)

@@ -1,0 +1,141 @@
+"""What one run is (``Run``) and what all runs of a sweep share (``Training``).
+
+Not the configuration file of an experiment: ``pipeline`` checks that and builds these.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stores.errors import ConfigError
+from temporal.tasks import TASKS, canonical, combination_name
+
+
+def _check(condition: bool, message: str) -> None:  # noqa: FBT001  (reads as an assertion)
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One combination of tasks, one configuration, one seed.
+
+    Attributes:
+        tasks: tasks trained; put into canonical order.
+        attention: whether multi-task attention gates the heads.
+        seed: decides initial parameters and dropout, nothing else.
+        lr: peak learning rate of AdamW.
+        weight_decay: decoupled weight decay of AdamW, on every parameter.
+        dropout: probability that a channel is dropped, in [0, 1).
+        loss_weights: weight of a task's loss; 1 where absent.
+
+    Raises:
+        ConfigError: a value outside its range, or an unknown task.
+    """
+
+    tasks: tuple[str, ...]
+    attention: bool = False
+    seed: int = 0
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+    dropout: float = 0.1
+    loss_weights: Mapping[str, float] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", canonical(self.tasks))
+        _check(self.seed >= 0, f"seed {self.seed}: expected >= 0")
+        _check(self.lr > 0 and math.isfinite(self.lr), f"lr {self.lr}: expected a positive number")
+        _check(self.weight_decay >= 0, f"weight_decay {self.weight_decay}: expected >= 0")
+        _check(0 <= self.dropout < 1, f"dropout {self.dropout}: expected 0 <= dropout < 1")
+        unknown = sorted(set(self.loss_weights) - set(TASKS))
+        _check(not unknown, f"loss_weights names {unknown}: expected tasks of {list(TASKS)}")
+        negative = {task: weight for task, weight in self.loss_weights.items() if weight < 0}
+        _check(not negative, f"loss_weights {negative}: expected >= 0")
+
+    @property
+    def name(self) -> str:
+        """Row name, such as ``A+AU+Attn``."""
+        return combination_name(self.tasks, attention=self.attention)
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What every run of a sweep shares: windows, schedule, architecture, form of the losses.
+
+    Attributes:
+        window: frames per window.
+        hop: frames between window starts, at most ``window``.
+        batch_size: windows per step.
+        epochs: most epochs of a run; also the length of the learning-rate schedule.
+        patience: epochs without a better score after which a run stops; 0 = never.
+        warmup: share of the schedule with a rising learning rate; cosine decay to 0 follows.
+        clip_norm: largest gradient norm of a replica; 0 = no clipping.
+        causal: no frame sees a later one.
+        channels: TCN channels.
+        levels: TCN levels, dilation 1, 2, 4, ...
+        kernel_size: TCN taps.
+        projection: channels of a linear layer before the TCN, 0 = none.
+        standardise: features are centred and scaled by the statistics of the valid training frames.
+        data_seed: decides the order of windows, the same for all runs.
+        au_loss: ``bce``; ``balanced`` = BCE with positives weighted by negatives / positives of the training
+            labels, at most ``au_pos_weight_max``; ``focal`` = focal loss (Lin et al. 2017).
+        au_focal_gamma: focusing exponent of the focal loss.
+        au_focal_alpha: weight of positive cells in the focal loss, 1 - alpha on negative cells.
+        au_pos_weight_max: cap of the positive weight of ``balanced``.
+        expr_loss: ``cross_entropy``, or ``balanced`` = classes weighted by their inverse training frequency.
+
+    The focal defaults, gamma 1 and alpha 0.95, are those of the seed TCN project (Chrisa142857/ABAW2).
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+
+    window: int = 300
+    hop: int = 200
+    batch_size: int = 8
+    epochs: int = 40
+    patience: int = 10
+    warmup: float = 0.05
+    clip_norm: float = 1.0
+    causal: bool = True
+    channels: int = 128
+    levels: int = 4
+    kernel_size: int = 5
+    projection: int = 0
+    standardise: bool = True
+    data_seed: int = 0
+    au_loss: Literal["bce", "balanced", "focal"] = "bce"
+    au_focal_gamma: float = 1.0
+    au_focal_alpha: float = 0.95
+    au_pos_weight_max: float = 20.0
+    expr_loss: Literal["cross_entropy", "balanced"] = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        for name in ("window", "hop", "batch_size", "epochs", "channels", "levels", "kernel_size"):
+            value = getattr(self, name)
+            _check(value >= 1, f"{name} {value}: expected >= 1")
+        for name in ("patience", "projection", "data_seed", "clip_norm", "au_focal_gamma"):
+            value = getattr(self, name)
+            _check(value >= 0, f"{name} {value}: expected >= 0")
+        _check(
+            self.hop <= self.window,
+            f"hop {self.hop} > window {self.window} would leave frames out: lower hop",
+        )
+        _check(0 <= self.warmup <= 1, f"warmup {self.warmup}: expected 0 <= warmup <= 1")
+        _check(
+            0 <= self.au_focal_alpha <= 1, f"au_focal_alpha {self.au_focal_alpha}: expected 0 <= alpha <= 1"
+        )
+        _check(self.au_pos_weight_max > 0, f"au_pos_weight_max {self.au_pos_weight_max}: expected > 0")
+        _check(
+            self.au_loss in ("bce", "balanced", "focal"),
+            f"au_loss {self.au_loss!r}: expected bce, balanced or focal",
+        )
+        _check(
+            self.expr_loss in ("cross_entropy", "balanced"),
+            f"expr_loss {self.expr_loss!r}: expected cross_entropy or balanced",
+        )
+        _check(
+            self.causal or self.kernel_size % 2 == 1,
+            f"kernel_size {self.kernel_size} cannot be centred: give an odd kernel_size or causal: true",
+        )

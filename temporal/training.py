@@ -1,0 +1,323 @@
+"""The training loop of a sweep: epochs, schedule, validation, early stopping, results.
+
+Not the arithmetic of a step, which is ``temporal.fused``, and not a writer of files, which is
+``temporal.checkpoint``.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stores import LabelSpec
+from stores.editions import Edition
+from stores.editions import edition as edition_named
+from stores.errors import ConfigError
+from stores.progress import Progress, silent
+from temporal import evaluate
+from temporal.bank import Bank, Split, Standardiser, gather, identity, statistics
+from temporal.fused import Stack, build
+from temporal.losses import Objective, gather_targets, objective
+from temporal.metrics import Metrics, score, totals
+from temporal.settings import Run, Training
+from temporal.tasks import TASKS
+from temporal.trained import TrainedModel
+from temporal.windows import Ints, Windows, batches, cut, epoch_order
+
+logger = logging.getLogger(__name__)
+
+EVALUATION_FACTOR = 4
+"""Windows per evaluation batch, in training batches: no gradients are kept, so more fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What came out of one run.
+
+    Attributes:
+        run: what was asked for.
+        status: ``done``, or ``failed`` with a ``reason``; a failed run has no model, metrics or predictions.
+        reason: one line, empty unless failed.
+        metrics: ``metrics.totals`` of the validation split at the best epoch, for the tasks trained.
+        score: mean over the tasks trained of CCC (V, A) or the edition's total (AU, EXPR); NaN if failed.
+        best_epoch: epoch of the best score, from 1; 0 if failed.
+        epochs: epochs trained.
+        history: one row per epoch: epoch, loss, loss per task, score, ccc or f1, accuracy, total per task.
+        predictions: per validation clip and task, (T,) for V and A, (T, K) probabilities for AU and EXPR.
+        model: the weights of the best epoch.
+        seconds: this run's share of the wall clock: each epoch's time divided by the replicas that shared it.
+        device: where it trained.
+        threads: CPU threads of torch.
+    """
+
+    run: Run
+    status: Literal["done", "failed"]
+    reason: str
+    metrics: Mapping[str, Metrics]
+    score: float
+    best_epoch: int
+    epochs: int
+    history: Sequence[Mapping[str, Any]]
+    predictions: Mapping[str, Mapping[str, NDArray[np.float32]]] = field(repr=False)
+    model: TrainedModel | None = field(repr=False)
+    seconds: float
+    device: str
+    threads: int
+
+
+def lr_factor(step: int, steps: int, warmup: float) -> float:
+    """Returns the factor on the learning rate at ``step`` of ``steps``: warm-up, then cosine to 0."""
+    rising = warmup * steps
+    if step < rising:
+        return (step + 1) / (math.ceil(rising) + 1)
+    return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(steps - rising, 1.0)))
+
+
+def fit(
+    bank: Bank,
+    runs: Sequence[Run],
+    training: Training,
+    *,
+    device: torch.device | str | None = None,
+    progress: Progress = silent,
+    on_result: Callable[[RunResult], None] | None = None,
+    replicas: int = 32,
+) -> list[RunResult]:
+    """Trains runs together and evaluates each at its best epoch.
+
+    Args:
+        bank: features and labels; training happens on the device that holds it.
+        runs: any combinations, seeds and rates.
+        training: what they share.
+        device: if given, must be the bank's device.
+        progress: called as ``("train", total, completed)`` in epochs of single runs.
+        on_result: called with each result as soon as its run stops.
+        replicas: most runs trained at the same time; bounds memory and changes no result beyond rounding.
+
+    Returns:
+        One result per run, in the order of ``runs``.
+
+    Raises:
+        ConfigError: no runs, or a split lacks every label of a task that a run trains, or a wrong device.
+    """
+    home = bank.train.features.device
+    if device is not None and torch.empty(0, device=device).device != home:
+        msg = f"the bank is on {home}, training was asked for on {device}: load the bank on that device"
+        raise ConfigError(msg)
+    if not runs or replicas < 1:
+        msg = f"{len(runs)} runs, {replicas} replicas at a time: expected at least one of each"
+        raise ConfigError(msg)
+    _check_labels(bank, runs)
+    standardise = statistics(bank.train) if training.standardise else identity(bank.feature_spec.dim).to(home)
+    results: dict[int, RunResult] = {}
+    total = len(runs) * training.epochs
+
+    def deliver(position: int, result: RunResult) -> None:
+        results[position] = result
+        if on_result is not None:
+            on_result(result)
+
+    for first in range(0, len(runs), replicas):
+        positions = range(first, min(first + replicas, len(runs)))
+        sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver)
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            sweep.train(partial(_report, progress, total, first * training.epochs))
+    return [results[position] for position in range(len(runs))]
+
+
+def _report(progress: Progress, total: int, before: int, done: int) -> None:
+    progress("train", total, before + done)
+
+
+def _check_labels(bank: Bank, runs: Sequence[Run]) -> None:
+    needed = {task: run.name for run in runs for task in run.tasks}
+    for task, row in needed.items():
+        for name, labelled in (
+            ("training", bank.train.usable(TASKS[task])), ("validation", bank.validation.known(TASKS[task])),
+        ):  # fmt: skip
+            if not bool(labelled.any()):
+                msg = f"the {name} split has no label of {task}, which {row} trains: drop the task or the row"
+                raise ConfigError(msg)
+
+
+def rules_of(labels: LabelSpec) -> Edition:
+    """Returns the edition of a label store, with the store's own lists of names."""
+    return replace(edition_named(labels.edition), expressions=labels.expression_names, aus=labels.au_names)
+
+
+@dataclass(slots=True)
+class _State:
+    """How far one replica is: its best epoch so far, or why it failed."""
+
+    position: int
+    score: float = -math.inf
+    best_epoch: int = 0
+    metrics: dict[str, Metrics] = field(default_factory=dict)
+    predictions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    failure: str = ""
+    seconds: float = 0.0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class _Sweep:
+    """One stack of replicas from its first epoch to its last result."""
+
+    def __init__(
+        self,
+        bank: Bank,
+        runs: Sequence[Run],
+        positions: Sequence[int],
+        training: Training,
+        standardise: Standardiser,
+        deliver: Callable[[int, RunResult], None],
+    ) -> None:
+        self.bank, self.training, self.standardise, self.deliver = bank, training, standardise, deliver
+        self.device = bank.train.features.device
+        self.tasks = tuple(task for task in TASKS if any(task in run.tasks for run in runs))
+        self.sizes = {task: TASKS[task].size(bank.label_spec) for task in self.tasks}
+        self.stack = Stack(bank.feature_spec.dim, self.sizes, runs, training, self.device)
+        self.states = [_State(position) for position in positions]
+        self.windows = cut(bank.train.offsets, training.window, training.hop)
+        self.validation_windows = cut(bank.validation.offsets, training.window, training.hop)
+        self.objective: Objective = objective(bank.train, bank.label_spec, training)
+        self.labelled = _labelled_windows(bank.train, self.windows, self.tasks)
+        self.rules = rules_of(bank.label_spec)
+        self.labels = {task: bank.validation.labels[TASKS[task].array].cpu().numpy() for task in self.tasks}
+
+    def train(self, report: Callable[[int], None]) -> None:
+        epochs, completed = self.training.epochs, 0
+        for epoch in range(1, epochs + 1):
+            began, shared = time.perf_counter(), len(self.stack)
+            losses = self._epoch(epoch)
+            self._validate(epoch, losses)
+            leaving = [row for row in range(shared) if self._is_over(row, epoch)]
+            for state in self.states:
+                state.seconds += (time.perf_counter() - began) / shared
+            for row in leaving:
+                self.deliver(self.states[row].position, self._result(row, epoch))
+            completed += shared + len(leaving) * (epochs - epoch)
+            report(completed)
+            staying = [row for row in range(shared) if row not in leaving]
+            if not staying:
+                return
+            if leaving:
+                self.stack.keep(staying)
+                self.states = [self.states[row] for row in staying]
+
+    def _epoch(self, epoch: int) -> NDArray[np.float64]:
+        """Trains one epoch; returns (R, N) mean losses over the minibatches that held a label of the task."""
+        order = epoch_order(len(self.windows), self.training.data_seed, epoch)
+        steps = math.ceil(len(order) / self.training.batch_size)
+        sums = torch.zeros(len(self.stack), len(self.tasks), device=self.device)
+        seen = np.zeros(len(self.tasks))
+        failed_step = torch.zeros(len(self.stack), dtype=torch.int64, device=self.device)
+        active = self.stack.active.cpu().numpy()
+        for index, chosen in enumerate(batches(order, self.training.batch_size)):
+            present = self.labelled[:, chosen].any(1)
+            batch = gather(self.bank.train, self.windows, chosen, self.standardise)
+            targets = gather_targets(self.bank.train, batch.rows, batch.usable, self.sizes)
+            has_label = torch.from_numpy((active & present).any(1)).to(self.device)
+            factor = lr_factor(
+                (epoch - 1) * steps + index, self.training.epochs * steps, self.training.warmup
+            )
+            step = self.stack.step(batch.features, batch.mask, targets, self.objective, has_label, factor)
+            sums += step.losses
+            seen += present
+            failed_step = torch.where((failed_step == 0) & ~step.finite, index + 1, failed_step)
+        for row, failed in enumerate(failed_step.tolist()):
+            if failed:
+                where = f"epoch {epoch}, step {failed} of {steps}"
+                self.states[
+                    row
+                ].failure = f"loss or gradient not finite at {where}: lower lr or check the features"
+        return sums.double().cpu().numpy() / np.maximum(seen, 1.0)
+
+    def _validate(self, epoch: int, losses: NDArray[np.float64]) -> None:
+        parameters = self.stack.parameters
+        values = evaluate.predict(
+            lambda features, mask: self.stack.forward(parameters, features, mask),
+            self.bank.validation,
+            self.validation_windows,
+            self.standardise,
+            self.training.batch_size * EVALUATION_FACTOR,
+        )
+        improved = []
+        for row, (run, state) in enumerate(zip(self.stack.runs, self.states, strict=True)):
+            predictions = {t: evaluate.as_labels(t, values[t][row].cpu().numpy()) for t in run.tasks}
+            if not state.failure and not all(np.isfinite(array).all() for array in predictions.values()):
+                state.failure = f"predictions not finite after epoch {epoch}: lower lr or check the features"
+            if state.failure:
+                continue
+            entries = totals(self.labels, predictions, self.rules)
+            reached = score(entries)
+            own = {t: float(losses[row, self.tasks.index(t)]) for t in run.tasks}
+            line: dict[str, Any] = {"epoch": epoch, "score": reached}
+            line["loss"] = sum(run.loss_weights.get(t, 1.0) * loss for t, loss in own.items())
+            line["losses"] = own
+            for task, entry in entries.items():
+                line[task] = {key: value for key, value in entry.items() if isinstance(value, float)}
+            state.history.append(line)
+            if reached > state.score:
+                state.score, state.best_epoch = reached, epoch
+                state.metrics, state.predictions = entries, predictions
+                improved.append(row)
+        self.stack.remember(improved)
+
+    def _is_over(self, row: int, epoch: int) -> bool:
+        state, patience = self.states[row], self.training.patience
+        waited = epoch - state.best_epoch
+        return bool(state.failure) or epoch == self.training.epochs or (patience > 0 and waited >= patience)
+
+    def _result(self, row: int, epoch: int) -> RunResult:
+        state, run, threads = self.states[row], self.stack.runs[row], torch.get_num_threads()
+        if state.failure:
+            logger.warning("%s, seed %d: %s", run.name, run.seed, state.failure)
+            return RunResult(
+                run, "failed", state.failure, {}, math.nan, 0, epoch, state.history, {}, None, state.seconds,
+                str(self.device), threads,
+            )  # fmt: skip
+        split = self.bank.validation
+        predictions = {
+            clip: {task: values[first:end] for task, values in state.predictions.items()}
+            for clip, first, end in zip(split.clips, split.offsets[:-1], split.offsets[1:], strict=True)
+        }
+        return RunResult(
+            run, "done", "", state.metrics, state.score, state.best_epoch, epoch, state.history, predictions,
+            self._model(row), state.seconds, str(self.device), threads,
+        )  # fmt: skip
+
+    def _model(self, row: int) -> TrainedModel:
+        """Returns the best weights as a network that has the run's own parts and nothing else."""
+        run, bank = self.stack.runs[row], self.bank
+        sizes = {task: self.sizes[task] for task in run.tasks}
+        network = build(bank.feature_spec.dim, sizes, self.training, attention=run.attention)
+        weights = self.stack.best_weights(row)
+        network.load_state_dict({name: weights[name] for name in network.state_dict()})
+        thresholds = {task: (0.5,) * size for task, size in sizes.items() if TASKS[task].metric == "binary"}
+        return TrainedModel(
+            network,
+            self.standardise.to("cpu"),
+            bank.feature_spec,
+            bank.label_spec,
+            run,
+            self.training,
+            thresholds,
+        )
+
+
+def _labelled_windows(split: Split, windows: Windows, tasks: Sequence[str]) -> NDArray[np.bool_]:
+    """Returns (N, W) bool: the window holds a label of the task that the loss may use."""
+    table = np.zeros((len(tasks), len(windows)), dtype=bool)
+    ends: Ints = windows.start + windows.frames
+    for row, task in enumerate(tasks):
+        usable = split.usable(TASKS[task]).cpu().numpy().reshape(split.frames, -1).any(1)
+        before = np.concatenate([[0], np.cumsum(usable)])
+        table[row] = before[ends] > before[windows.start]
+    return table

@@ -1,0 +1,138 @@
+"""Work directories with made-up results, in the format that the sweep writes.
+
+Not a test: it lets the tests of the table and of its reports say only what differs.
+"""
+
+import json
+import random
+from dataclasses import dataclass
+
+from pipeline.table import Provenance
+from stores.editions import edition
+
+SEED_ROWS = (
+    "V",
+    "A",
+    "AU",
+    "EXPR",
+    "A+AU",
+    "A+AU+Attn",
+    "V+AU+Attn",
+    "A+EXPR+Attn",
+    "V+EXPR+Attn",
+    "A+AU+EXPR+Attn",
+    "AU+EXPR+Attn",
+)
+FRAMES = {"V": 1200, "A": 1200, "AU": 1500, "EXPR": 900}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    run_id: str
+    name: str
+    tasks: tuple[str, ...]
+    attention: bool
+    seed: int
+
+
+def plan(names=SEED_ROWS, seeds=(0, 1, 2)):
+    return [
+        PlannedRun(
+            run_id=f"{i:06x}{seed:06x}",
+            name=name,
+            tasks=tuple(part for part in name.split("+") if part != "Attn"),
+            attention=name.endswith("Attn"),
+            seed=seed,
+        )
+        for i, name in enumerate(names)
+        for seed in seeds
+    ]
+
+
+def metrics(tasks, value, edition_name="abaw2"):
+    """Every score of ``tasks`` equal to ``value``, or to ``value(task, metric, label)``."""
+    score = value if callable(value) else lambda *_: value
+    rules = edition(edition_name)
+    result = {}
+    for task in tasks:
+        if task in ("V", "A"):
+            result[task] = {"ccc": score(task, "ccc", "")}
+        else:
+            result[task] = {name: score(task, name, "") for name in ("f1", "accuracy", "total")}
+        if task == "AU":
+            result[task]["per_au"] = {
+                label: {name: score(task, name, label) for name in ("f1", "accuracy")} for label in rules.aus
+            }
+        if task == "EXPR":
+            result[task]["per_class"] = {label: score(task, "f1", label) for label in rules.expressions}
+        result[task]["frames"] = FRAMES[task]
+    return result
+
+
+def result(run, value, edition_name="abaw2", **changes):
+    return {
+        "run_id": run.run_id,
+        "name": run.name,
+        "tasks": list(run.tasks),
+        "attention": run.attention,
+        "seed": run.seed,
+        "best_epoch": 12,
+        "epochs": 20,
+        "metrics": metrics(run.tasks, value, edition_name),
+        "score": 0.5,
+        "seconds": 1.5,
+        "device": "cpu",
+        "threads": 1,
+        "versions": {},
+    } | changes
+
+
+def write_result(runs_dir, run, value, **changes):
+    folder = runs_dir / run.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    content = result(run, value, **changes)
+    (folder / "config.json").write_text("{}")
+    (folder / "result.json").write_text(json.dumps(content))
+    return content
+
+
+def write_failure(runs_dir, run, error="loss is NaN at epoch 3"):
+    folder = runs_dir / run.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "error.json").write_text(json.dumps({"error": error}))
+
+
+def scattered(run):
+    """Plausible scores for ``run``, the same at every call."""
+    source = random.Random(run.run_id)
+    centre = {"V": 0.55, "A": 0.62, "AU": 0.72, "EXPR": 0.52}
+    return lambda task, metric, label: min(1.0, centre[task] + source.gauss(0, 0.1 if label else 0.03))
+
+
+def provenance(**changes):
+    facts = {
+        "corpus": "rendered",
+        "corpus_note": "drawn faces with known action units, made by this program",
+        "backbone": "narrow_resnet50",
+        "weights": "rendered",
+        "weights_sha256": "0123456789abcdef" * 4,
+        "weights_trained_on": ("rendered faces of other identities",),
+        "edition": "abaw2",
+        "split": "validation",
+        "clips": 24,
+        "frames": FRAMES,
+        "seeds": (0, 1, 2),
+        "selection": "highest mean score of the tasks trained",
+        "chance": {
+            "V": {"ccc": 0.0},
+            "A": {"ccc": 0.0},
+            "AU": {"f1": 0.31, "accuracy": 0.79, "total": 0.44},
+            "EXPR": {"f1": 0.07, "accuracy": 0.33, "total": 0.156},
+        },
+        "chance_rule": "best constant prediction",
+        "epochs": 40,
+        "patience": 8,
+        "facets_version": "0.1.0",
+        "features_digest": "fedcba9876543210" * 4,
+    }
+    return Provenance(**(facts | changes))

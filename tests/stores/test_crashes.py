@@ -1,0 +1,213 @@
+"""Writers that die or fail at every step: what is committed stays, what is half-written does not exist."""
+
+import contextlib
+import errno
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import stores
+from stores.errors import StoreError
+from stores.testing import feature_arrays, feature_spec
+
+BACKENDS = ("hdf5", "zarr")
+SPEC = feature_spec(8)
+OLD, NEW = feature_arrays(40, SPEC, 1), feature_arrays(50, SPEC, 2)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing may handle it, nothing after it may run."""
+
+
+def _fail_at(monkeypatch, names, number, error):
+    """Makes call ``number`` (from 0) of the named functions of os raise ``error``; later calls do too."""
+    calls = []
+
+    def wrap(real):
+        def call(*arguments, **keywords):
+            calls.append(real)
+            if len(calls) > number:
+                raise error
+            return real(*arguments, **keywords)
+
+        return call
+
+    for name in names:
+        monkeypatch.setattr(os, name, wrap(getattr(os, name)))
+    return calls
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_between_any_two_steps_of_a_rewrite_a_clip_is_old_new_or_absent(
+    tmp_path, monkeypatch, backend
+):
+    base = stores.create(tmp_path / "base", SPEC, backend)
+    for clip in ("beside", "clip"):
+        base.write(clip, OLD)
+    outcomes, killed = set(), True
+    for step in itertools.count():
+        store = stores.open(shutil.copytree(base.path, tmp_path / str(step)))
+        with monkeypatch.context() as patch:
+            calls = _fail_at(patch, ("replace", "fsync", "unlink", "rmdir"), step, Killed())
+            with contextlib.suppress(Killed):
+                store.write("clip", NEW)
+            killed = len(calls) > step
+        outcomes.add(_state(store))
+        np.testing.assert_array_equal(stores.open(store.path).read("beside"), OLD["features"])
+        report = stores.verify(store.path)
+        assert (report.damaged, report.missing) == ((), ())
+        # The next run makes the clip again, whatever was left.
+        again = stores.create(store.path, SPEC, backend)
+        again.write("clip", NEW)
+        np.testing.assert_array_equal(again.read("clip"), NEW["features"])
+        assert stores.verify(store.path).ok
+        if not killed:
+            break
+    assert outcomes == {"old", "absent", "new"}
+
+
+def _state(store):
+    fresh = stores.open(store.path)
+    if not fresh.has("clip"):
+        return "absent"
+    values = fresh.read("clip")
+    for name, arrays in (("old", OLD), ("new", NEW)):
+        if np.array_equal(values, arrays["features"]):
+            return name
+    return "mixed"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_failing_disk_is_a_clean_error_and_leaves_no_temporaries(tmp_path, monkeypatch, backend, code):
+    store = stores.create(tmp_path / "store", SPEC, backend)
+    store.write("beside", OLD)
+    with monkeypatch.context() as patch:
+        _fail_at(patch, ("fsync",), 0, OSError(code, os.strerror(code)))
+        with pytest.raises(StoreError, match=f"'clip' was not written to .*{store.data_path('clip').name}"):
+            store.write("clip", NEW)
+    assert store.clips() == ["beside"]
+    assert stores.verify(store.path).ok
+
+
+def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch):
+    store = stores.create(tmp_path / "store", SPEC)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(StoreError, match=r"'clip' needs \d+ bytes at .*, 1000 are free: make room"):
+        store.write("clip", NEW)
+    assert list((store.path / "clips").iterdir()) == []
+
+
+def test_a_disk_that_returns_other_bytes_is_noticed_before_the_commit(tmp_path, monkeypatch):
+    store = stores.create(tmp_path / "store", SPEC)
+    store.write("clip", OLD)
+    monkeypatch.setattr("stores.store.array_digest", lambda array: "0" * 64)
+    with pytest.raises(StoreError, match="is not what was written: check the disk"):
+        store.write("clip", NEW)
+    np.testing.assert_array_equal(store.read("clip"), OLD["features"])
+
+
+WRITER = """
+import sys, stores
+from stores.testing import feature_arrays, feature_spec
+spec = feature_spec(512)
+store = stores.create(sys.argv[1], spec, sys.argv[2])
+number = 0
+while True:
+    store.write(f"clip{number % 7}", feature_arrays(400 + number % 50, spec, number))
+    number += 1
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_writer_killed_in_its_loop_leaves_a_store_that_verifies(tmp_path, backend):
+    path = tmp_path / "store"
+    for delay in (0.0, 0.011, 0.023):
+        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), backend], stdout=subprocess.PIPE)
+        with writer:
+            while int(writer.stdout.readline()) < 8:  # so that clips are being rewritten
+                pass
+            time.sleep(delay)
+            writer.send_signal(signal.SIGKILL)
+        report = stores.verify(path)
+        assert (report.damaged, report.missing) == ((), ())
+        assert report.clips >= 6
+        for finding in report.foreign:
+            assert "killed" in finding.reason
+        # The entry of the next writer clears what the killed one left, except data that it will write again.
+        stores.create(path, feature_spec(512), backend)
+        assert not [p for p in (path / "clips").iterdir() if p.name.startswith(".tmp-")]
+    assert stores.verify(path, repair=True).missing == ()
+    assert stores.verify(path).ok
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_running_writer_keeps_its_temporaries_when_another_opens_the_store(tmp_path, monkeypatch, backend):
+    store = stores.create(tmp_path / "store", SPEC, backend)
+    seen = []
+    publish = stores.commit.publish_clip
+
+    def open_meanwhile(*paths):
+        stores.create(store.path, SPEC, backend)
+        seen.append(stores.verify(store.path, repair=True).ok)
+        publish(*paths)
+
+    monkeypatch.setattr("stores.commit.publish_clip", open_meanwhile)
+    store.write("clip", OLD)
+    assert seen == [True]
+    np.testing.assert_array_equal(store.read("clip"), OLD["features"])
+
+
+def test_a_killed_creation_is_taken_up_again(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        _fail_at(patch, ("replace",), 0, Killed())
+        with pytest.raises(Killed):
+            stores.create(tmp_path / "store", SPEC)
+    with pytest.raises(StoreError, match="there is no store"):
+        stores.open(tmp_path / "store")
+    assert stores.create(tmp_path / "store", SPEC).clips() == []
+
+
+def test_verify_tells_damaged_missing_and_foreign_apart(tmp_path):
+    store = stores.create(tmp_path / "store", SPEC)
+    for clip in ("good", "damaged", "gone", "altered"):
+        store.write(clip, OLD)
+    store.data_path("damaged").write_bytes(b"x" * store.record("damaged").data_bytes)
+    store.data_path("gone").unlink()
+    text = store.record_path("altered").read_text()
+    store.record_path("altered").write_text(text.replace('"source_digest": ""', '"source_digest": "x"'))
+    clips = store.path / "clips"
+    shutil.copy(store.data_path("good"), clips / "unrecorded.h5")
+    for foreign in (
+        clips / "notes.txt",
+        clips / "good.zarr",
+        clips / ".tmp-0-0-x.h5",
+        store.path / "thumbs.db",
+    ):
+        foreign.touch()
+    report = stores.verify(store.path, repair=True)
+    assert not report.ok
+    assert report.clips == 4
+    assert [finding.name for finding in report.damaged] == ["altered", "damaged"]
+    assert [finding.name for finding in report.missing] == ["gone"]
+    assert [finding.name for finding in report.foreign] == [
+        "clips/.tmp-0-0-x.h5",
+        "clips/good.zarr",
+        "clips/notes.txt",
+        "clips/unrecorded.h5",
+        "thumbs.db",
+    ]
+    assert store.clips() == ["good"]
+    after = stores.verify(store.path)
+    assert [finding.name for finding in after.foreign] == ["clips/good.zarr", "clips/notes.txt", "thumbs.db"]
+    assert not after.ok
+    assert (after.damaged, after.missing, after.removed) == ((), (), ())
