@@ -12,11 +12,13 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
-from torchcodec.decoders import decode_jpeg
+from torchcodec.decoders import decode_jpeg  # type: ignore[attr-defined]
 
 from stores.errors import CorpusError
 
@@ -52,7 +54,7 @@ def decode(data: bytes, size: int | None = None) -> NDArray[np.uint8]:
         msg = f"{width} x {height} pixels, more than the {MAX_PIXELS} of any face crop; not decoded"
         raise DecodeError(msg)
     try:
-        image = decode_jpeg(data)
+        image = cast("Tensor", decode_jpeg(data))
     except (RuntimeError, ValueError) as error:
         reason = _SOURCE_LINE.sub("", str(error)).strip().split("\n")[0][:120]
         msg = f"truncated or corrupt JPEG of {len(data)} bytes ({reason})"

@@ -22,6 +22,7 @@ from extract.corpora import Clip, Corpus
 from extract.feed import Batch, feed
 from extract.source import Source, inspect
 from stores import FeatureSpec, Store, differences
+from stores.documents import Json
 from stores.errors import ConfigError, CorpusError, SpecMismatch
 from stores.progress import Progress, silent
 
@@ -265,7 +266,7 @@ def _commit(rows: _ClipRows, store: Store) -> None:
         "frame": np.arange(len(rows.features), dtype=np.int32),
         "valid": rows.valid(),
     }
-    attrs = {
+    attrs: dict[str, Json] = {
         "missing": int((~rows.source.present).sum()),
         "unreadable": sorted(rows.unreadable),
     }

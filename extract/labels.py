@@ -5,12 +5,17 @@ Not a converter: labels are stored as the corpus reader gave them, under the edi
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 import stores
 from extract.corpora import Clip, Corpus
 from stores import LabelSpec, documents
+from stores.documents import Json
 from stores.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -52,12 +57,17 @@ def write_labels(
     unchanged: list[str] = []
     for done, clip in enumerate(corpus.clips):
         progress("labels", len(corpus.clips), done)
-        attrs = {"corpus": corpus.name, "fps": clip.fps, "split": clip.split, "subject": clip.subject}
+        attrs: dict[str, Json] = {
+            "corpus": corpus.name,
+            "fps": clip.fps,
+            "split": clip.split,
+            "subject": clip.subject,
+        }
         digest = _digest(clip, attrs)
         if store.has(clip.id) and store.record(clip.id).source_digest == digest:
             unchanged.append(clip.id)
             continue
-        arrays = {
+        arrays: dict[str, NDArray[Any]] = {
             "valence": clip.labels.valence,
             "arousal": clip.labels.arousal,
             "expression": clip.labels.expression,
@@ -77,7 +87,7 @@ def write_labels(
     return LabelReport(tuple(written), tuple(unchanged), extra)
 
 
-def _digest(clip: Clip, attrs: dict[str, str | float]) -> str:
+def _digest(clip: Clip, attrs: Mapping[str, Json]) -> str:
     digest = hashlib.sha256(documents.canonical(attrs))
     for array in (clip.labels.valence, clip.labels.arousal, clip.labels.expression, clip.labels.au):
         digest.update(f"{array.dtype.str}{array.shape}".encode())

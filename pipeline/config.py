@@ -4,6 +4,7 @@ Not a reader of files, which is ``pipeline.configfile``, and not a place where s
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -45,7 +46,7 @@ class Section(BaseModel):
 
 
 class Render(Section):
-    """What the embedded corpus consists of; the meaning of each setting is told in ``extract.corpora.rendered``."""
+    """What the embedded corpus consists of; ``extract.corpora.rendered`` tells what each setting means."""
 
     seed: Seed = 0
     train_people: PositiveInt = 32
@@ -277,3 +278,15 @@ class Config(Section):
     training: Training = Training()
     sweep: Sweep
     table: Table = Table()
+
+    @model_validator(mode="after")
+    def check_editions(self) -> Self:
+        """Runs are scored once, by the rules of the corpus: the table can only show an edition that has the same."""
+        ours, shown = edition(self.corpus.edition), edition(self.table.edition)
+        if replace(shown, name=ours.name) != ours:
+            msg = (
+                f"table.edition {shown.name} has other labels or totals than corpus.edition {ours.name}:"
+                " give both the same"
+            )
+            raise ValueError(msg)
+        return self

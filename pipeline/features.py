@@ -48,11 +48,12 @@ def make_features(config: Config, place: WorkDir, progress: Progress = silent) -
     from extract.labels import write_labels
 
     settings = config.features
+    # First what fails fast: drawing and reading a corpus may take minutes.
+    backbone = registry.load(settings.backbone, settings.weights, settings.image_size)
     if config.corpus.kind == "rendered" and config.corpus.root is None:
         make_corpus(config, place.corpus, progress)
     corpus = corpora.load(config.corpus.kind, place.corpus, config.corpus.edition)
     write_labels(corpus, place.labels, settings.backend, progress)
-    backbone = registry.load(settings.backbone, settings.weights, settings.image_size)
     store = stores.create(place.features, backbone.feature_spec(settings.dtype), settings.backend)
     report = extract(
         corpus,

@@ -5,10 +5,9 @@ Not a reader of scores, which is ``pipeline.results``, and not the trainer.
 A run folder holds ``config.json`` and ``model.safetensors`` (the checkpoint), ``metrics.jsonl`` (one line per
 epoch), ``predictions.h5`` and ``result.json``; a failed run holds ``error.json``.
 
-``predictions.h5`` is plain HDF5: root attributes ``format`` = ``facets-predictions``, ``version``,
-``run_id``, ``split``, ``edition``, ``au_names``, ``expression_names``; one group per clip of the split, in it one
-float32 dataset per trained task, row i = frame i: ``V`` and ``A`` (T,), ``AU`` (T, K) probabilities,
-``EXPR`` (T, K) probabilities.
+``predictions.h5`` is plain HDF5. Root attributes: ``format`` = ``facets-predictions``, ``version``,
+``run_id``, ``split``, ``edition``, ``au_names``, ``expression_names``. One group per clip, in it one float32
+dataset per trained task, row i = frame i: ``V`` and ``A`` (T,), ``AU`` and ``EXPR`` (T, K) probabilities.
 """
 
 import io
@@ -24,7 +23,6 @@ import numpy as np
 
 from pipeline.plan import PlannedRun
 from stores import documents
-from stores.commit import publish_file, remove_abandoned
 
 Status = Literal["finished", "failed", "missing"]
 
@@ -63,10 +61,9 @@ def commit(
         save_model: writes the checkpoint into the folder that it is given.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    remove_abandoned(folder)
     save_model(folder)
     lines = [json.dumps(without_nan(epoch), sort_keys=True, allow_nan=False) + "\n" for epoch in history]
-    publish_file(folder / "metrics.jsonl", "".join(lines).encode())
+    replace(folder / "metrics.jsonl", "".join(lines).encode())
     write_predictions(folder / "predictions.h5", predictions, names)
     for path in folder.iterdir():
         sync(path)
@@ -92,12 +89,12 @@ def write_predictions(
             group = file.create_group(clip)
             for task, values in tasks.items():
                 group.create_dataset(task, data=np.asarray(values, np.float32))
-    publish_file(path, image.getvalue())
+    replace(path, image.getvalue())
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Writes ``value`` as JSON, NaN as null; readers see the old or the new content, also after a crash."""
-    publish_file(path, documents.render(without_nan(value)))
+    replace(path, documents.render(without_nan(value)))
 
 
 def without_nan(value: Any) -> Any:
@@ -109,8 +106,19 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def replace(path: Path, content: bytes) -> None:
+    """Puts ``content`` at ``path`` in one step: temporary name, flush, rename, flush of the folder."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    sync(path.parent)
+
+
 def sync(path: Path) -> None:
-    """Flushes a file to disk."""
+    """Flushes a file or the names in a folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
 """What a table states of the scored split: clips, labelled frames and chance levels; kept beside the runs.
 
-Not a score of any run. The facts are kept in ``splits.json`` with the digest of the labels that they are of, so
-that ``facets table`` need not import torch to print them again.
+Not a score of any run. The facts are kept in ``splits.json`` with the digest of the labels that they are of,
+so that ``facets table`` need not import torch to print them again.
 """
 
 import json

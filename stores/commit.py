@@ -82,15 +82,23 @@ def temporary(folder: Path, name: str, *, tree: bool = False) -> Iterator[Path]:
         os.close(lock)
 
 
-def publish_file(path: Path, data: bytes) -> None:
-    """Replaces the document at ``path``: readers see the old one or the new one, also after a crash.
+def publish_first(path: Path, data: bytes) -> None:
+    """Creates the document at ``path``, whole or not at all; the one that another process made first stays.
 
     Raises:
-        OSError: the document could not be written; the old one is still there.
+        OSError: the document could not be written.
     """
     with temporary(path.parent, path.name) as new:
         write_file(new, [data])
-        new.replace(path)
+        try:
+            path.hardlink_to(new)
+        except FileExistsError:
+            logger.info("%s was created by another process", path)
+        except OSError:
+            # No hard links on this file system: two processes that create a store at once may overwrite each
+            # other's description; the spec digest in the records keeps their clips apart.
+            new.replace(path)
+        remove(new)
     sync_folder(path.parent)
 
 

@@ -77,7 +77,7 @@ def open_clip(path: Path, layout: Mapping[str, ArrayLayout]) -> "Hdf5Clip":
     size(path, layout)
     try:
         # Committed files never change, so there is nothing to lock, and some file systems cannot.
-        # Raw chunks need no cache: without one HDF5 reads the rows of a window, not whole chunks (twice as fast).
+        # Without a cache HDF5 reads only the rows of a window, not whole chunks: twice as fast for raw data.
         file = h5py.File(os.fspath(path), "r", locking=False, rdcc_nbytes=0)
         if len(file) != len(layout):
             msg = f"{path} holds {len(file)} objects, expected {len(layout)}"

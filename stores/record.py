@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stores import documents
+from stores.contents import check_attrs
 from stores.documents import Json
 from stores.errors import StoreError
 from stores.spec import Spec
@@ -100,7 +101,7 @@ class Record:
                 for name, array in document["arrays"].items()
             }
             frames, size = int(document["frames"]), int(document["data_bytes"])
-            attrs, source = dict(document["attrs"]), str(document["source_digest"])
+            attrs, source = check_attrs(clip, document["attrs"], spec), str(document["source_digest"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             msg = f"clip {clip!r}: malformed record: {error!r}"
             raise StoreError(msg) from error

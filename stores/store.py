@@ -279,7 +279,7 @@ def create(path: str | os.PathLike[str], spec: Spec, backend: BackendName = "hdf
                 "backend": backend,
                 "spec": spec.to_json(),
             }
-            commit.publish_file(folder / STORE_FILE, documents.render(document))
+            commit.publish_first(folder / STORE_FILE, documents.render(document))
             commit.sync_folder(folder.parent)
         store = open(folder)
         _require_same(store, spec, backend)
@@ -359,6 +359,8 @@ def _require_empty(folder: Path) -> None:
         return
     clips = folder / CLIPS_FOLDER
     strangers = {entry.name for entry in folder.iterdir() if not entry.name.startswith(commit.TEMPORARY)}
+    if STORE_FILE in strangers:  # another process has just created it
+        return
     if strangers - {CLIPS_FOLDER} or (strangers and any(clips.iterdir())):
         names = ", ".join(sorted(strangers)[:5])
         msg = f"{folder} is not a store and not empty: it holds {names}; choose another folder"

@@ -166,7 +166,12 @@ def augment(pictures: Tensor, size: int, rng: torch.Generator) -> Tensor:
 def train(recipe: Recipe, folder: Path, device: str, workers: int) -> nn.Module:
     """Trains by ``recipe``; leaves a checkpoint in ``folder`` every 500 steps and resumes from it."""
     torch.manual_seed(recipe.seed)
-    pictures, aus = render_pool("train", recipe.seed, recipe.people, workers)
+    pool_path = folder / "pool.pt"
+    if pool_path.exists():
+        pictures, aus = torch.load(pool_path, weights_only=True)
+    else:
+        pictures, aus = render_pool("train", recipe.seed, recipe.people, workers)
+        torch.save((pictures, aus), pool_path)
     wanted = labels(aus)
     logger.info("%d pictures; expressions %s", len(pictures), torch.bincount(wanted["expression"]).tolist())
     net = Pupil().to(memory_format=torch.channels_last).to(device)

@@ -1,4 +1,4 @@
-"""Extraction: features equal a plain torchvision pass, resume writes the same bytes, bad crops are flagged."""
+"""Extraction: features equal plain torchvision's, a resume writes the same bytes, bad crops are flagged."""
 
 import os
 from dataclasses import replace
@@ -59,12 +59,8 @@ def run(corpus, backbone, path, backend="hdf5", dtype="float16", **options):
 
 
 def contents(path):
-    """Every file of a store, as bytes, without those that carry the time of writing."""
-    return {
-        file.relative_to(path).as_posix(): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-    }
+    """Every file of a store, as bytes."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 @pytest.mark.parametrize(
@@ -143,13 +139,13 @@ def test_a_resumed_run_writes_the_same_bytes(corpus, tiny, tmp_path, backend):
             if calls == stop:
                 raise KeyboardInterrupt
 
-    for stop in range(1, 11):
+    for stop in (1, 5, 8, 10):
         path = tmp_path / f"killed{stop}"
         calls = 0
         with pytest.raises(KeyboardInterrupt):
             run(corpus, tiny, path, backend, progress=killed)
         before = stores.open(path).clips()
-        store, report = run(corpus, tiny, path, backend)
+        report = run(corpus, tiny, path, backend)[1]
         assert sorted((*before, *report.written)) == ["long", "other", "short"]
         assert report.unchanged == tuple(before)
         assert contents(path) == contents(tmp_path / "whole")

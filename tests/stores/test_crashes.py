@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import stores
-from stores.errors import StoreError
+from stores.errors import SpecMismatch, StoreError
 from stores.testing import feature_arrays, feature_spec
 
 BACKENDS = ("hdf5", "zarr")
@@ -131,7 +131,7 @@ while True:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_writer_killed_in_its_loop_leaves_a_store_that_verifies(tmp_path, backend):
     path = tmp_path / "store"
-    for delay in (0.0, 0.011, 0.023):
+    for delay in (0.0, 0.017):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), backend], stdout=subprocess.PIPE)
         with writer:
             while int(writer.stdout.readline()) < 8:  # so that clips are being rewritten
@@ -169,12 +169,39 @@ def test_a_running_writer_keeps_its_temporaries_when_another_opens_the_store(tmp
 
 def test_a_killed_creation_is_taken_up_again(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        _fail_at(patch, ("replace",), 0, Killed())
+        _fail_at(patch, ("link",), 0, Killed())
         with pytest.raises(Killed):
             stores.create(tmp_path / "store", SPEC)
     with pytest.raises(StoreError, match="there is no store"):
         stores.open(tmp_path / "store")
     assert stores.create(tmp_path / "store", SPEC).clips() == []
+
+
+@pytest.mark.parametrize("hard_links", [True, False])
+def test_of_two_creators_of_one_store_the_first_decides(tmp_path, monkeypatch, hard_links):
+    path = tmp_path / "store"
+    require_empty = stores.store._require_empty
+    meanwhile = [feature_spec(8), None]
+
+    def create_meanwhile(folder):
+        require_empty(folder)
+        spec = meanwhile.pop(0)
+        if spec is not None:
+            stores.create(path, spec)
+
+    monkeypatch.setattr("stores.store._require_empty", create_meanwhile)
+    if not hard_links:
+        monkeypatch.setattr(os, "link", _no_hard_links)
+        assert stores.create(path, SPEC).spec == SPEC
+        return
+    with pytest.raises(SpecMismatch, match="dim is 8, wanted 9"):
+        stores.create(path, feature_spec(9))
+    assert stores.open(path).spec == SPEC
+    assert stores.verify(path).ok
+
+
+def _no_hard_links(*arguments, **keywords):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def test_verify_tells_damaged_missing_and_foreign_apart(tmp_path):

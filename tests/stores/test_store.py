@@ -196,6 +196,15 @@ def test_a_record_of_another_spec_is_refused(tmp_path):
         two.read("a")
 
 
+def test_a_label_record_without_a_split_is_refused(tmp_path, monkeypatch):
+    store = stores.create(tmp_path / "labels", label_spec())
+    monkeypatch.setattr("stores.contents._check_label_attrs", lambda clip, attrs: None)
+    store.write("a", label_arrays(3, store.spec), {})
+    monkeypatch.undo()
+    with pytest.raises(StoreError, match="'split' is None"):
+        stores.describe(store.path)
+
+
 def test_strided_arrays_are_written_by_value(store):
     arrays = feature_arrays(9, feature_spec(8))
     strided = dict(arrays, features=np.asfortranarray(arrays["features"]))

@@ -45,5 +45,13 @@ def bank():
 def tiny():
     """Training small enough for hundreds of steps a second; 10 steps per epoch."""
     return Training(
-        window=12, hop=10, batch_size=2, epochs=8, patience=0, channels=5, levels=2, kernel_size=3, projection=4
+        window=12,
+        hop=10,
+        batch_size=2,
+        epochs=8,
+        patience=0,
+        channels=5,
+        levels=2,
+        kernel_size=3,
+        projection=4,
     )

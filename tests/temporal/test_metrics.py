@@ -117,7 +117,10 @@ def test_totals_score_known_frames_alone_by_the_edition(edition):
     }
     found = metrics.totals(labels, predictions, edition)
     assert list(found) == ["V", "AU", "EXPR"]
-    assert found["V"] == {"ccc": metrics.ccc(labels["V"], predictions["V"]), "frames": np.isfinite(labels["V"]).sum()}
+    assert found["V"] == {
+        "ccc": metrics.ccc(labels["V"], predictions["V"]),
+        "frames": np.isfinite(labels["V"]).sum(),
+    }
     known = labels["EXPR"] >= 0
     accuracy = (labels["EXPR"] == predictions["EXPR"].argmax(1))[known].mean()
     f1 = metrics.macro_f1(labels["EXPR"], predictions["EXPR"].argmax(1), rules.expressions)
@@ -129,7 +132,10 @@ def test_totals_score_known_frames_alone_by_the_edition(edition):
     selected = [found["V"]["ccc"], found["AU"]["total"], found["EXPR"]["total"]]
     assert metrics.score(found) == pytest.approx(np.mean(selected))
     changed = {**labels, "EXPR": np.where(known, labels["EXPR"], -1)}
-    shuffled = {**predictions, "EXPR": np.where(known[:, None], predictions["EXPR"], predictions["EXPR"][:, ::-1])}
+    shuffled = {
+        **predictions,
+        "EXPR": np.where(known[:, None], predictions["EXPR"], predictions["EXPR"][:, ::-1]),
+    }
     assert metrics.totals(changed, shuffled, edition) == found
 
 

@@ -7,7 +7,11 @@ from temporal.tasks import TASKS, combination_name, parse_combination
 
 @pytest.mark.parametrize(
     ("name", "tasks", "attention"),
-    [("V", ("V",), False), ("A+AU+Attn", ("A", "AU"), True), ("V+A+AU+EXPR", ("V", "A", "AU", "EXPR"), False)],
+    [
+        ("V", ("V",), False),
+        ("A+AU+Attn", ("A", "AU"), True),
+        ("V+A+AU+EXPR", ("V", "A", "AU", "EXPR"), False),
+    ],
 )
 def test_a_combination_name_reads_back(name, tasks, attention):
     assert parse_combination(name) == (tasks, attention)
@@ -27,4 +31,9 @@ def test_a_combination_that_is_none_is_refused_by_name(name):
 
 
 def test_output_sizes_follow_the_label_names():
-    assert {name: task.size(label_spec()) for name, task in TASKS.items()} == {"V": 1, "A": 1, "AU": 12, "EXPR": 7}
+    assert {name: task.size(label_spec()) for name, task in TASKS.items()} == {
+        "V": 1,
+        "A": 1,
+        "AU": 12,
+        "EXPR": 7,
+    }

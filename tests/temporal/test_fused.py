@@ -1,0 +1,136 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from temporal.bank import gather, statistics
+from temporal.fused import Stack
+from temporal.losses import gather_targets, objective
+from temporal.settings import Run
+from temporal.windows import batches, cut, epoch_order
+
+SIZES = {"V": 1, "A": 1, "AU": 12, "EXPR": 7}
+MIXED = [
+    Run(("V",), seed=0, lr=3e-3, dropout=0.0),
+    Run(("A", "AU"), attention=True, seed=1, lr=1e-2, dropout=0.1),
+    Run(("V", "A", "AU", "EXPR"), attention=True, seed=2, weight_decay=0.1, dropout=0.3),
+    Run(("AU", "EXPR"), seed=0, lr=5e-3, dropout=0.1, loss_weights={"AU": 0.3}),
+    Run(("EXPR",), attention=True, seed=4, dropout=0.0),
+]
+
+
+def run_steps(bank, training, runs, steps, sizes=SIZES, *, spoil=None):
+    """Trains a stack; ``spoil(stack, step)`` may interfere before each step."""
+    stack = Stack(bank.feature_spec.dim, sizes, runs, training, torch.device("cpu"))
+    windows = cut(bank.train.offsets, training.window, training.hop)
+    standardise = statistics(bank.train)
+    target = objective(bank.train, bank.label_spec, training)
+    order = [
+        c for epoch in range(steps) for c in batches(epoch_order(len(windows), 0, epoch), training.batch_size)
+    ]
+    for step, chosen in enumerate(order[:steps]):
+        if spoil is not None:
+            spoil(stack, step)
+        batch = gather(bank.train, windows, chosen, standardise)
+        targets = gather_targets(bank.train, batch.rows, batch.usable, sizes)
+        has_label = torch.ones(len(stack), dtype=torch.bool)
+        stack.step(batch.features, batch.mask, targets, target, has_label, 1.0)
+    return stack
+
+
+@pytest.mark.parametrize("projection", [4, 0])
+def test_every_replica_equals_the_same_run_trained_alone(bank, tiny, projection):
+    tiny = replace(tiny, projection=projection)
+    together = run_steps(bank, tiny, MIXED, 100)
+    for row, run in enumerate(MIXED):
+        # An attention block that nobody uses is not built, so compare what both have.
+        together.best, alone = together.parameters, run_steps(bank, tiny, [run], 100)
+        alone.best = alone.parameters
+        ours, theirs = together.best_weights(row), alone.best_weights(0)
+        worst = max((ours[name] - theirs[name]).abs().max().item() for name in theirs)
+        assert worst <= 1e-5
+        moved = Stack(bank.feature_spec.dim, SIZES, [run], tiny, torch.device("cpu")).best_weights(0)
+        assert max((theirs[name] - moved[name]).abs().max().item() for name in theirs) > 0.05
+
+
+def test_a_run_equals_a_model_built_without_the_other_heads(bank, tiny):
+    run = MIXED[3]
+    masked = run_steps(bank, tiny, [run], 50)
+    small = run_steps(bank, tiny, [run], 50, {"AU": 12, "EXPR": 7})
+    masked.best, small.best = masked.parameters, small.parameters
+    ours, theirs = masked.best_weights(0), small.best_weights(0)
+    assert max((ours[name] - theirs[name]).abs().max().item() for name in theirs) <= 1e-5
+
+
+def test_a_masked_task_has_exactly_zero_gradient(bank, tiny):
+    stack = run_steps(bank, tiny, MIXED, 3)
+    stack.best = stack.first_moment
+    for row, run in enumerate(MIXED):
+        for name, moment in stack.best_weights(row).items():
+            part, _, task = name.partition(".")[0], *name.split(".")[1:3]
+            off = (part == "heads" and task not in run.tasks) or (part == "attention" and not run.attention)
+            off |= part == "attention" and task in SIZES and task not in run.tasks
+            if off:
+                assert not moment.any(), (run.name, name)
+            elif part == "heads":
+                assert moment.any(), (run.name, name)
+
+
+def test_a_replica_that_diverges_leaves_the_others_bit_for_bit_as_they_were(bank, tiny):
+    def spoil(stack, step):
+        if step == 7:
+            stack.parameters[2, 5] = torch.nan
+
+    clean, spoilt = run_steps(bank, tiny, MIXED, 20), run_steps(bank, tiny, MIXED, 20, spoil=spoil)
+    others = [0, 1, 3, 4]
+    assert torch.equal(clean.parameters[others], spoilt.parameters[others])
+    assert spoilt.alive.tolist() == [True, True, False, True, True]
+    assert spoilt.steps.squeeze(1).tolist() == [20, 20, 7, 20, 20]
+
+
+def test_a_replica_that_diverges_keeps_the_parameters_it_had(bank, tiny):
+    def spoil(stack, step):
+        if step == 7:
+            stack.lr[2] = 1e30  # its parameters overflow in this step, its loss in the next
+
+    spoilt = run_steps(bank, tiny, MIXED, 12, spoil=spoil)
+    assert spoilt.steps.squeeze(1).tolist()[2] == 8
+    assert bool(torch.isfinite(spoilt.first_moment).all())
+
+
+def test_a_minibatch_without_a_label_leaves_the_replica_untouched(bank, tiny):
+    stack = run_steps(bank, tiny, MIXED, 5)
+    before = [
+        stack.parameters.clone(),
+        stack.first_moment.clone(),
+        stack.second_moment.clone(),
+        stack.steps.clone(),
+    ]
+    windows = cut(bank.train.offsets, tiny.window, tiny.hop)
+    batch = gather(bank.train, windows, epoch_order(len(windows), 0, 0)[:2], statistics(bank.train))
+    targets = gather_targets(bank.train, batch.rows, batch.usable, SIZES)
+    target = objective(bank.train, bank.label_spec, tiny)
+    has_label = torch.tensor([True, False, True, False, True])
+    stack.step(batch.features, batch.mask, targets, target, has_label, 1.0)
+    after = [stack.parameters, stack.first_moment, stack.second_moment, stack.steps]
+    for old, new in zip(before, after, strict=True):
+        assert [torch.equal(old[row], new[row]) for row in range(5)] == (~has_label).tolist()
+
+
+def test_adamw_equals_torch(tiny):
+    run = Run(("V",), lr=1e-2, weight_decay=0.1)
+    stack = Stack(6, {"V": 1}, [run], tiny, torch.device("cpu"))
+    reference = torch.nn.Parameter(stack.parameters[0].clone())
+    optimiser = torch.optim.AdamW([reference], lr=1e-2, weight_decay=0.1)
+    for seed in range(20):
+        reference.grad = torch.randn(reference.shape, generator=torch.Generator().manual_seed(seed))
+        stack._adamw(reference.grad[None], torch.ones(1, 1), 1.0)
+        optimiser.step()
+    torch.testing.assert_close(stack.parameters[0], reference.data)
+
+
+def test_each_replica_is_clipped_by_its_own_norm(bank, tiny):
+    loose, tight = (run_steps(bank, replace(tiny, clip_norm=norm), MIXED[:1], 1) for norm in (0.0, 1e-3))
+    # After one step the first moment is a tenth of the gradient.
+    assert (10 * loose.first_moment).norm().item() > 1e-2
+    assert (10 * tight.first_moment).norm().item() == pytest.approx(1e-3, rel=1e-4)
