@@ -112,17 +112,17 @@ def extract(
     Raises:
         SpecMismatch: the store is of another backbone, weights or preprocessing; names both values.
         CorpusError: a clip has no frames.
-        ConfigError: no such device, or a batch size below 1.
+        ConfigError: no such device, or a batch size or thread count below 1.
         StoreError: the store cannot be written.
     """
     began = time.perf_counter()
     target = resolve_device(device)
-    if batch_size < 1:
-        msg = f"batch_size {batch_size}: expected at least 1"
-        raise ConfigError(msg)
-    dtype = _check_spec(backbone, store).dtype
     if decode_threads is None:
         decode_threads = min(16, os.cpu_count() or 1) if target.type == "cuda" else 1
+    if batch_size < 1 or decode_threads < 1:
+        msg = f"batch_size {batch_size}, decode_threads {decode_threads}: expected at least 1 of each"
+        raise ConfigError(msg)
+    dtype = _check_spec(backbone, store).dtype
 
     pending, unchanged, failed = _plan(corpus.clips, store, progress)
     total = sum(len(source.present) for _, source in pending)

@@ -28,7 +28,10 @@ def write_tree(root):
         for number, clip in enumerate(clips):
             frames = 20 + number
             rows = {
-                "VA_Set": ("valence,arousal", [f"{v:.3f},{a:.3f}" for v, a in random.uniform(-1, 1, (frames, 2))]),
+                "VA_Set": (
+                    "valence,arousal",
+                    [f"{v:.3f},{a:.3f}" for v, a in random.uniform(-1, 1, (frames, 2))],
+                ),
                 "EXPR_Set": (EXPRESSIONS, [str(i) for i in random.integers(-1, 7, frames)]),
                 "AU_Set": (AUS, [",".join(map(str, row)) for row in random.integers(0, 2, (frames, 12))]),
             }
@@ -71,7 +74,14 @@ def config(tmp_path_factory, corpus, weights):
         "name": "tiny",
         "corpus": {"kind": "affwild2", "root": str(corpus)},
         "features": {"backbone": "resnet50", "weights": str(weights), "image_size": 64, "device": "cpu"},
-        "training": {"window": 16, "hop": 8, "batch_size": 4, "epochs": 2, "max_replicas": 4, "device": "cpu"},
+        "training": {
+            "window": 16,
+            "hop": 8,
+            "batch_size": 4,
+            "epochs": 2,
+            "max_replicas": 4,
+            "device": "cpu",
+        },
         "sweep": {"rows": ROWS, "seeds": [0, 1]},
     }
     path.write_text(yaml.safe_dump(settings))

@@ -66,8 +66,8 @@ def _download(published: ResNet50_Weights) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(url).path).name
     if path.is_file():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), _hash_prefix(path.name), progress=False)
     except (OSError, RuntimeError) as error:
         msg = (

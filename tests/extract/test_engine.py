@@ -263,6 +263,12 @@ def test_progress_counts_frames_up_to_the_total(corpus, tiny, tmp_path):
     assert ("sources", 3, 3) in calls
 
 
+def test_a_batch_size_or_thread_count_below_one_is_refused(corpus, tiny, tmp_path):
+    for options in ({"batch_size": 0}, {"decode_threads": 0}):
+        with pytest.raises(ConfigError, match="at least 1"):
+            run(corpus, tiny, tmp_path / "store", **options)
+
+
 def test_devices_that_are_not_there_are_refused():
     assert resolve_device("auto").type in ("cpu", "cuda")
     for name in ("gpu", "mps", "cuda:99"):

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config import Row
 from pipeline.configfile import load
-from pipeline.plan import groups, plan, row_name
+from pipeline.plan import groups, plan, planned_run, row_name
 
 DATA = {"features": "f" * 64, "labels": "e" * 64}
 
@@ -64,9 +65,9 @@ def test_the_rows_that_two_sweeps_share_are_the_same_runs():
     assert all(subsets[key] == run_id for key, run_id in demo.items())
 
 
-def test_the_id_of_a_known_run_never_changes():
-    settings = ["sweep.rows=[{tasks: [A, V], attention: true}]", "sweep.seeds=[7]"]
-    assert list(ids(settings).values()) == ["PINNED"]
+def test_the_id_of_the_same_settings_never_changes():
+    run = planned_run(Row(tasks=("A", "V"), attention=True), 7, {"lr": 1e-3, "causal": True}, DATA)
+    assert run.run_id == "9f6e1509a39a"
 
 
 def test_rows_are_named_as_the_temporal_stage_names_combinations():

@@ -14,7 +14,13 @@ from pipeline.runs import commit, commit_error, status, unfinished
 from stores.editions import edition
 
 DATA = {"features": "f" * 64, "labels": "e" * 64}
-NAMES = {"run_id": "0", "split": "validation", "edition": "abaw2", "au_names": ["AU1"], "expression_names": ["x"]}
+NAMES = {
+    "run_id": "0",
+    "split": "validation",
+    "edition": "abaw2",
+    "au_names": ["AU1"],
+    "expression_names": ["x"],
+}
 PREDICTIONS = {"one": {"V": np.linspace(-1, 1, 5)}, "two_left": {"V": np.zeros(3)}}
 HISTORY = [{"epoch": 1, "score": 0.25}, {"epoch": 2, "score": math.nan}]
 
@@ -68,7 +74,9 @@ def test_what_json_cannot_say_is_null(tmp_path, run):
 
 
 @pytest.mark.parametrize("step", ["save", "metrics.jsonl", "predictions.h5", "result.json"])
-def test_a_run_interrupted_at_any_step_is_unfinished_and_can_be_committed_again(tmp_path, run, step, monkeypatch):
+def test_a_run_interrupted_at_any_step_is_unfinished_and_can_be_committed_again(
+    tmp_path, run, step, monkeypatch
+):
     import pipeline.runs as ledger
 
     replace = ledger.replace

