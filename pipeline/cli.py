@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from stores.errors import ConfigError, FacetsError
+from pipeline.log import configure_logging
 
 if TYPE_CHECKING:
     from pipeline.config import Config
@@ -241,6 +241,8 @@ def message(error: BaseException) -> str:
 
 def judge(error: BaseException) -> tuple[int, str]:
     """Returns the exit code and the message of an error that ended a command."""
+    from stores.errors import ConfigError, FacetsError
+
     if isinstance(error, click.UsageError):
         where = error.ctx.command_path if error.ctx else "facets"
         return USAGE, f"{one_line(error.format_message())} (see {where} --help)"
@@ -255,8 +257,6 @@ def judge(error: BaseException) -> tuple[int, str]:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits; whatever goes wrong is one line on stderr."""
-    from pipeline.log import configure_logging
-
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     configure_logging(debug=debug)
