@@ -149,7 +149,7 @@ def run_settings(config: Config, run: PlannedRun) -> "Run":
         lr=shared.lr,
         weight_decay=shared.weight_decay,
         dropout=shared.dropout,
-        loss_weights={**shared.loss_weights},
+        loss_weights={str(task): weight for task, weight in shared.loss_weights.items()},
     )
 
 

@@ -95,7 +95,7 @@ class Standardiser:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Windows gathered from a split.
+    """Windows gathered from a split; T is the longest of them.
 
     Attributes:
         features: (B, T, D) float32, standardised, 0 on padding and on frames without a crop.
@@ -119,12 +119,14 @@ def gather(split: Split, windows: Windows, chosen: Ints, standardise: Standardis
     """
     device = split.features.device
     frames = windows.frames[chosen]
-    within = np.minimum(np.arange(windows.length)[None], frames[:, None] - 1)
+    # A batch is as long as its longest window: where all clips are short, none is padded to the full length.
+    steps = np.arange(frames.max())[None]
+    within = np.minimum(steps, frames[:, None] - 1)
     rows = torch.from_numpy(windows.start[chosen][:, None] + within).to(device)
-    real = torch.from_numpy(np.arange(windows.length)[None] < frames[:, None]).to(device)
+    real = torch.from_numpy(steps < frames[:, None]).to(device)
     usable = split.valid[rows] & real
     features = standardise(split.features[rows], usable)
-    mask = real.to(features.dtype) if bool((frames < windows.length).any()) else None
+    mask = real.to(features.dtype) if bool((frames < frames.max()).any()) else None
     return Batch(features, mask, usable, rows)
 
 

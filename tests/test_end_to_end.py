@@ -1,12 +1,12 @@
-"""From a folder of faces to a printed table, through the command line, on a corpus of a few random JPEGs."""
+"""From a folder of faces to a printed table, through the command line, on a hundred random JPEGs."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,19 +19,18 @@ CLIPS = {"Train_Set": ["one", "two_left", "two_right"], "Validation_Set": ["thre
 AUS = "AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26"
 EXPRESSIONS = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise"
 ROWS = [{"tasks": ["V"]}, {"tasks": ["EXPR"]}, {"tasks": ["A", "AU"], "attention": True}]
+RUN_FILES = {"config.json", "metrics.jsonl", "model.safetensors", "predictions.h5", "result.json"}
 
 
 def write_tree(root):
-    """A tree in the layout of Aff-Wild2: five clips of random pixels, one crop missing, some labels unknown."""
+    """A tree in the layout of Aff-Wild2: clips of random pixels, crops missing, some labels unknown."""
     random = np.random.default_rng(0)
     for split, clips in CLIPS.items():
         for number, clip in enumerate(clips):
             frames = 20 + number
+            affect = random.uniform(-1, 1, (frames, 2))
             rows = {
-                "VA_Set": (
-                    "valence,arousal",
-                    [f"{v:.3f},{a:.3f}" for v, a in random.uniform(-1, 1, (frames, 2))],
-                ),
+                "VA_Set": ("valence,arousal", [f"{v:.3f},{a:.3f}" for v, a in affect]),
                 "EXPR_Set": (EXPRESSIONS, [str(i) for i in random.integers(-1, 7, frames)]),
                 "AU_Set": (AUS, [",".join(map(str, row)) for row in random.integers(0, 2, (frames, 12))]),
             }
@@ -48,15 +47,27 @@ def write_tree(root):
                     Image.fromarray(pixels).resize((112, 112)).save(crops / f"{frame + 1:05d}.jpg")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """The tests share the machine, and numbers are the same for any number of threads only by chance."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     import torch
     from safetensors.torch import save_file
-    from torchvision.models import resnet50
+
+    from extract.backbones.narrow_resnet50 import ARCHITECTURE
 
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("weights") / "random.safetensors"
-    save_file(resnet50().state_dict(), path)
+    save_file(ARCHITECTURE().state_dict(), path)
     return path
 
 
@@ -73,15 +84,8 @@ def config(tmp_path_factory, corpus, weights):
     settings = {
         "name": "tiny",
         "corpus": {"kind": "affwild2", "root": str(corpus)},
-        "features": {"backbone": "resnet50", "weights": str(weights), "image_size": 64, "device": "cpu"},
-        "training": {
-            "window": 16,
-            "hop": 8,
-            "batch_size": 4,
-            "epochs": 2,
-            "max_replicas": 4,
-            "device": "cpu",
-        },
+        "features": {"backbone": "narrow_resnet50", "weights": str(weights), "image_size": 64},
+        "training": {"window": 16, "hop": 8, "batch_size": 4, "epochs": 2, "channels": 8, "max_replicas": 4},
         "sweep": {"rows": ROWS, "seeds": [0, 1]},
     }
     path.write_text(yaml.safe_dump(settings))
@@ -92,9 +96,10 @@ def config(tmp_path_factory, corpus, weights):
 def facets(capsys, config):
     """Runs the command line in this process; returns exit code, stdout, stderr."""
 
-    def facets(command, *arguments, work, configuration=config):
+    def facets(command, *arguments, work):
+        device = ["--device", "cpu"] if command in {"features", "sweep"} else []
         with pytest.raises(SystemExit) as ended:
-            main([command, "-c", str(configuration), "--work", str(work), *arguments])
+            main([command, "-c", str(config), "--work", str(work), *device, *map(str, arguments)])
         out, err = capsys.readouterr()
         return ended.value.code, out, err
 
@@ -103,66 +108,221 @@ def facets(capsys, config):
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """The work directory that the tests of the whole way share, in their order."""
+    """The work directory in which the whole way is gone once, by the tests in their order."""
     return tmp_path_factory.mktemp("work") / "tiny"
+
+
+@pytest.fixture
+def extracted(work, tmp_path):
+    """A work directory of its own with the stores, and without runs."""
+    for name in ("features", "labels"):
+        shutil.copytree(work / name, tmp_path / "again" / name)
+    return tmp_path / "again"
 
 
 def snapshot(folder):
     return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_a_sweep_without_features_says_in_one_line_what_to_run(facets, tmp_path):
-    code, _, err = facets("sweep", work=tmp_path)
-    assert code == FAILED
-    assert err.startswith("error: ")
-    assert "facets features" in err
-    assert err.count("\n") == 1
+def results(work):
+    return sorted(path.parent.name for path in work.glob("runs/*/result.json"))
 
 
 def test_features_then_sweep_then_table_print_one_row_per_combination(facets, work):
-    assert facets("features", work=work)[0] == DONE
+    code, _, err = facets("features", work=work)
+    assert code == DONE, err
     code, out, _ = facets("sweep", "--dry-run", work=work)
     assert code == DONE
-    assert "6 runs" in out
-    assert "6 unfinished" in out
+    assert "3 rows x 2 seeds = 6 runs: 0 finished, 6 unfinished" in out
     assert not (work / "runs").exists()
-    assert facets("sweep", work=work)[0] == DONE
+    code, _, err = facets("sweep", work=work)
+    assert code == DONE, err
     code, out, _ = facets("table", work=work)
     assert code == DONE
-    for name in ("V", "EXPR", "A+AU+Attn"):
-        assert f"| {name} " in out
+    assert [line.split("|")[1].strip() for line in out.splitlines()[2:5]] == ["V", "EXPR", "A+AU+Attn"]
+    assert out == (work / "table.md").read_text()
     assert {path.name for path in work.glob("table*")} >= {"table.md", "table.csv", "table.tex", "table.html"}
 
 
 def test_a_run_folder_holds_everything_that_the_ledger_promises(work):
-    folders = sorted((work / "runs").iterdir())
-    assert len(folders) == 6
-    for folder in folders:
-        assert {path.name for path in folder.iterdir()} == {
-            "config.json", "metrics.jsonl", "model.safetensors", "predictions.h5", "result.json",
-        }  # fmt: skip
+    import temporal
+
+    for run_id in results(work):
+        folder = work / "runs" / run_id
+        assert {path.name for path in folder.iterdir()} == RUN_FILES
         result = json.loads((folder / "result.json").read_text())
-        assert result["run_id"] == folder.name
+        assert result["run_id"] == run_id
         assert set(result["metrics"]) == set(result["tasks"])
         assert len((folder / "metrics.jsonl").read_text().splitlines()) == result["epochs"]
+        assert temporal.load(folder).run.tasks == tuple(result["tasks"])
 
 
-def test_the_second_time_nothing_is_done_again(facets, work):
-    before = snapshot(work)
-    assert facets("features", work=work)[0] == DONE
-    assert facets("sweep", work=work)[0] == DONE
-    assert facets("table", work=work)[0] == DONE
-    after = snapshot(work)
-    tables = {path for path in after if path.parent == work}
-    assert {p: t for p, t in after.items() if p not in tables} == {
-        p: t for p, t in before.items() if p not in tables
-    }
+def test_predictions_on_disk_give_the_scores_of_the_result(work):
+    import h5py
+
+    import stores
+    from temporal import metrics
+
+    labels = stores.open(work / "labels")
+    for run_id in results(work):
+        folder = work / "runs" / run_id
+        result = json.loads((folder / "result.json").read_text())
+        if result["name"] != "V":
+            continue
+        with h5py.File(folder / "predictions.h5") as file:
+            clips = sorted(file)
+            predicted = np.concatenate([file[f"{clip}/V"][:] for clip in clips])
+        assert clips == ["four", "three"]
+        truth = np.concatenate([labels.read(clip, "valence") for clip in clips])
+        assert metrics.ccc(truth, predicted) == pytest.approx(result["metrics"]["V"]["ccc"], abs=1e-9)
 
 
-def test_info_describes_the_work_directory_and_each_store(facets, work):
+def test_the_second_time_nothing_is_made_again(facets, work):
+    before = {path: at for path, at in snapshot(work).items() if path.parent != work}
+    for command in ("features", "sweep", "table"):
+        assert facets(command, work=work)[0] == DONE
+    assert {path: at for path, at in snapshot(work).items() if path.parent != work} == before
+
+
+def test_a_finished_sweep_and_its_table_need_no_torch(work, config):
+    code = (
+        "import sys\nfrom pipeline.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as done:\n    assert not done.code, done.code\n"
+        "assert 'torch' not in sys.modules"
+    )
+    for command in ("sweep", "table"):
+        arguments = [command, "-c", str(config), "--work", str(work)]
+        subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
+
+
+def test_info_and_verify_know_the_work_directory(facets, work):
     code, out, _ = facets("info", work=work)
     assert code == DONE
-    assert "6 of 6" in out
-    code, out, _ = facets("info", str(work / "labels"), work=work)
+    assert "6 planned, 6 finished, 0 failed, 0 missing" in out
+    code, out, _ = facets("info", work / "labels", work=work)
     assert code == DONE
     assert "5 clips" in out
+    assert facets("verify", work=work)[0] == DONE
+
+
+def test_a_killed_sweep_keeps_its_finished_runs_and_the_next_one_does_the_rest(facets, extracted, config):
+    settings = ["--set", "training.max_replicas=1", "--set", "training.epochs=4"]
+    command = [sys.executable, "-c", "from pipeline.cli import main; main()", "sweep", "-c", str(config)]
+    command += ["--work", str(extracted), "--device", "cpu", *settings]
+    sweep = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    until = time.monotonic() + 120
+    while not results(extracted) and sweep.poll() is None and time.monotonic() < until:
+        time.sleep(0.005)
+    sweep.send_signal(signal.SIGKILL)
+    assert sweep.wait() == -signal.SIGKILL
+    finished = results(extracted)
+    assert 1 <= len(finished) < 6
+    before = {path: at for path, at in snapshot(extracted).items() if path.parent.name in finished}
+    code, out, _ = facets("table", *settings, work=extracted)
+    assert code == DONE
+    assert "missing" in out
+    assert facets("sweep", *settings, work=extracted)[0] == DONE
+    assert len(results(extracted)) == 6
+    after = snapshot(extracted)
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_run_that_diverges_is_listed_shown_as_failed_and_tried_again(facets, extracted):
+    settings = ["--set", "sweep.rows=[{tasks: [V]}]", "--set", "sweep.seeds=[0]", "--set", "training.lr=1e38"]
+    code, _, err = facets("sweep", *settings, "--set", "training.clip_norm=0", work=extracted)
+    assert code == PARTLY
+    assert "(V, seed 0): " in err.splitlines()[-1]
+    code, out, err = facets("table", *settings, "--set", "training.clip_norm=0", work=extracted)
+    assert code == PARTLY
+    assert "failed" in out.splitlines()[2]
+    code, out, _ = facets("sweep", *settings, "--set", "training.clip_norm=0", "--dry-run", work=extracted)
+    assert "failed" in out
+    assert "1 unfinished" in out
+
+
+def test_zarr_stores_give_the_same_runs_as_hdf5(facets, extracted, tmp_path, work):
+    other = tmp_path / "zarr"
+    assert facets("features", "--set", "features.backend=zarr", work=other)[0] == DONE
+    plans = [facets("sweep", "--dry-run", work=place)[1] for place in (extracted, other)]
+    ids = [[word for word in plan.split() if len(word) == 12 and word.isalnum()] for plan in plans]
+    assert ids[0] == ids[1]
+
+
+def broken_jpeg(root):
+    path = root / "cropped_aligned/four/00003.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def label_out_of_range(root):
+    path = root / "annotations/VA_Set/Train_Set/one.txt"
+    path.write_text(path.read_text().replace("\n", "\n1.5,0\n", 1))
+
+
+def header_in_another_order(root):
+    path = root / "annotations/EXPR_Set/Train_Set/one.txt"
+    path.write_text(path.read_text().replace("Neutral,Anger", "Anger,Neutral"))
+
+
+def no_annotations(root):
+    shutil.rmtree(root / "annotations")
+
+
+def empty_clip(root):
+    shutil.rmtree(root / "cropped_aligned/one")
+    (root / "cropped_aligned/one").mkdir()
+
+
+def annotated_clip_without_crops(root):
+    shutil.rmtree(root / "cropped_aligned/two_left")
+
+
+@pytest.mark.parametrize(
+    ("damage", "code", "told"),
+    [
+        (broken_jpeg, PARTLY, ["clip four", "frame 2", "replace"]),
+        (label_out_of_range, FAILED, ["one.txt", "1.5"]),
+        (header_in_another_order, FAILED, ["EXPR_Set/Train_Set/one.txt", "Neutral"]),
+        (no_annotations, FAILED, ["no folder annotations"]),
+        (empty_clip, FAILED, ["cropped_aligned/one"]),
+        (annotated_clip_without_crops, FAILED, ["two_left"]),
+    ],
+)
+def test_a_bad_corpus_is_answered_in_one_line_and_committed_clips_stay(
+    facets, extracted, corpus, tmp_path, damage, code, told
+):
+    root = tmp_path / "damaged"
+    shutil.copytree(corpus, root)
+    damage(root)
+    before = {path: at for path, at in snapshot(extracted).items() if path.stem not in {"four", "one"}}
+    found, _, err = facets("features", "--set", f"corpus.root={root}", work=extracted)
+    assert found == code, err
+    last = err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert err.count("error: ") == 1
+    assert all(word in last for word in told)
+    after = snapshot(extracted)
+    assert {path: after[path] for path in before} == before
+    assert facets("sweep", "--dry-run", work=extracted)[0] == DONE
+
+
+@pytest.mark.parametrize(
+    ("setting", "code", "told"),
+    [
+        ("features.backbone=resnet50", USAGE, "random.safetensors"),
+        ("features.backbone=resnet5", USAGE, "unknown backbone 'resnet5'"),
+        ("features.weights=nowhere.pth", USAGE, "no weights file nowhere.pth"),
+        ("features.dtype=float32", FAILED, "dtype is 'float16', wanted 'float32'"),
+        ("features.backend=zarr", FAILED, "has backend 'hdf5', wanted 'zarr'"),
+        ("corpus.root=nowhere", FAILED, "nowhere"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused_in_one_line_and_stores_stay(
+    facets, extracted, setting, code, told
+):
+    before = snapshot(extracted)
+    found, _, err = facets("features", "--set", setting, work=extracted)
+    assert found == code
+    assert err.startswith("error: ")
+    assert told in err
+    assert err.count("\n") == 1
+    assert snapshot(extracted) == before

@@ -98,3 +98,10 @@ def test_gathered_windows_are_the_rows_of_their_clip_and_zero_elsewhere(bank):
         assert batch.mask[index].sum() == frames
     full = np.flatnonzero(windows.frames == 12)
     assert gather(split, windows, full, identity(6)).mask is None
+
+
+def test_a_batch_is_no_longer_than_its_longest_window(bank):
+    windows = cut(bank.train.offsets, 300, 200)
+    batch = gather(bank.train, windows, np.array([1, 3]), identity(6))
+    assert batch.features.shape == (2, 25, 6)
+    assert batch.mask.sum(1).tolist() == [9, 25]
