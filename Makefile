@@ -25,11 +25,12 @@ $(VENV)/.made: uv.lock pyproject.toml
 		$(VENV)-uv/bin/uv sync --locked; fi
 	@touch $@
 
+# Exit code 3 means that some clips or runs failed: they are listed, and the rest goes on into the table.
 features: $(VENV)/.made  ## corpus -> feature and label stores (resumes)
-	$(FACETS) features $(FLAGS) $(DEVICE_FLAG)
+	$(FACETS) features $(FLAGS) $(DEVICE_FLAG) || test $$? -eq 3
 
 sweep: features  ## train every run of the sweep that has no result yet (resumes)
-	$(FACETS) sweep $(FLAGS) $(DEVICE_FLAG)
+	$(FACETS) sweep $(FLAGS) $(DEVICE_FLAG) || test $$? -eq 3
 
 table: sweep  ## everything, then the results table
 	$(FACETS) table $(FLAGS)

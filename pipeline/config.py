@@ -55,8 +55,8 @@ class Render(Section):
     clips_per_person: PositiveInt = 2
     min_frames: Annotated[int, Field(ge=30, le=99_999)] = 60
     max_frames: Annotated[int, Field(ge=30, le=99_999)] = 150
-    rater_lag: NonNegativeInt = 5
-    rater_noise: NonNegativeFloat = 0.05
+    rater_lag: NonNegativeInt = 8
+    rater_noise: NonNegativeFloat = 0.08
     warts: bool = True
 
     @model_validator(mode="after")
@@ -281,7 +281,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def check_editions(self) -> Self:
-        """Runs are scored once, by the rules of the corpus: the table can only show an edition that has the same."""
+        """Runs are scored once, by the rules of the corpus: a table can only show an edition with these."""
         ours, shown = edition(self.corpus.edition), edition(self.table.edition)
         if replace(shown, name=ours.name) != ours:
             msg = (

@@ -80,6 +80,7 @@ def run_sweep(config: Config, place: WorkDir, progress: Progress = silent) -> di
                 replicas=config.training.max_replicas,
             )
         except RuntimeError as error:  # torch's own, such as memory that ran out: the other groups go on
+            logger.debug("a group of %d runs failed", len(waiting), exc_info=True)
             for run in waiting.values():
                 failures[name_of(run)] = str(error)
                 ledger.commit_error(place.runs / run.run_id, run, str(error))

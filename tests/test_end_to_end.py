@@ -1,5 +1,6 @@
 """From a folder of faces to a printed table, through the command line, on a hundred random JPEGs."""
 
+import io
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 
 import numpy as np
 import pytest
@@ -92,24 +94,33 @@ def config(tmp_path_factory, corpus, weights):
     return path
 
 
-@pytest.fixture
-def facets(capsys, config):
+@pytest.fixture(scope="module")
+def facets(config):
     """Runs the command line in this process; returns exit code, stdout, stderr."""
 
     def facets(command, *arguments, work):
         device = ["--device", "cpu"] if command in {"features", "sweep"} else []
-        with pytest.raises(SystemExit) as ended:
+        out, err = io.StringIO(), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
             main([command, "-c", str(config), "--work", str(work), *device, *map(str, arguments)])
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
+        return ended.value.code, out.getvalue(), err.getvalue()
 
     return facets
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """The work directory in which the whole way is gone once, by the tests in their order."""
-    return tmp_path_factory.mktemp("work") / "tiny"
+def way(facets, tmp_path_factory):
+    """The whole way, gone once: what each command answered, and the work directory."""
+    work = tmp_path_factory.mktemp("work") / "tiny"
+    answers = {"features": facets("features", work=work)}
+    answers["plan"] = facets("sweep", "--dry-run", work=work)
+    assert not (work / "runs").exists()
+    return answers | {name: facets(name, work=work) for name in ("sweep", "table")}, work
+
+
+@pytest.fixture
+def work(way):
+    return way[1]
 
 
 @pytest.fixture
@@ -128,19 +139,13 @@ def results(work):
     return sorted(path.parent.name for path in work.glob("runs/*/result.json"))
 
 
-def test_features_then_sweep_then_table_print_one_row_per_combination(facets, work):
-    code, _, err = facets("features", work=work)
-    assert code == DONE, err
-    code, out, _ = facets("sweep", "--dry-run", work=work)
-    assert code == DONE
-    assert "3 rows x 2 seeds = 6 runs: 0 finished, 6 unfinished" in out
-    assert not (work / "runs").exists()
-    code, _, err = facets("sweep", work=work)
-    assert code == DONE, err
-    code, out, _ = facets("table", work=work)
-    assert code == DONE
-    assert [line.split("|")[1].strip() for line in out.splitlines()[2:5]] == ["V", "EXPR", "A+AU+Attn"]
-    assert out == (work / "table.md").read_text()
+def test_features_then_sweep_then_table_print_one_row_per_combination(way):
+    answers, work = way
+    assert {name: code for name, (code, _, _) in answers.items()} == dict.fromkeys(answers, DONE)
+    assert "3 rows x 2 seeds = 6 runs: 0 finished, 6 unfinished" in answers["plan"][1]
+    printed = answers["table"][1]
+    assert [line.split("|")[1].strip() for line in printed.splitlines()[2:5]] == ["V", "EXPR", "A+AU+Attn"]
+    assert printed == (work / "table.md").read_text()
     assert {path.name for path in work.glob("table*")} >= {"table.md", "table.csv", "table.tex", "table.html"}
 
 
@@ -238,6 +243,29 @@ def test_a_run_that_diverges_is_listed_shown_as_failed_and_tried_again(facets, e
     code, out, _ = facets("sweep", *settings, "--set", "training.clip_norm=0", "--dry-run", work=extracted)
     assert "failed" in out
     assert "1 unfinished" in out
+
+
+def test_a_group_that_runs_out_of_memory_is_listed_and_the_other_groups_go_on(facets, extracted, monkeypatch):
+    import temporal
+
+    fit, calls = temporal.fit, []
+
+    def out_of_memory_at_first(bank, runs, *arguments, **settings):
+        calls.append(len(runs))
+        if len(calls) == 1:
+            message = "CUDA out of memory.\nTried to allocate 2 GiB"
+            raise RuntimeError(message)
+        return fit(bank, runs, *arguments, **settings)
+
+    monkeypatch.setattr("temporal.fit", out_of_memory_at_first)
+    code, _, err = facets("sweep", "--set", "training.max_replicas=3", work=extracted)
+    assert code == PARTLY
+    assert calls == [3, 3]
+    assert err.count("CUDA out of memory. Tried to allocate 2 GiB\n") == 3
+    assert len(results(extracted)) == 3
+    monkeypatch.undo()
+    assert facets("sweep", "--set", "training.max_replicas=3", work=extracted)[0] == DONE
+    assert len(results(extracted)) == 6
 
 
 def test_zarr_stores_give_the_same_runs_as_hdf5(facets, extracted, tmp_path, work):

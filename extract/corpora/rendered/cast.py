@@ -44,8 +44,8 @@ class RenderSettings:
     clips_per_person: int = 2
     min_frames: int = 60
     max_frames: int = 150
-    rater_lag: int = 5
-    rater_noise: float = 0.05
+    rater_lag: int = 8
+    rater_noise: float = 0.08
     warts: bool = True
 
     def __post_init__(self) -> None:
