@@ -47,7 +47,7 @@ types: $(VENV)/.made
 
 check: lint types  ## lint, formatting and types
 
-bench: $(VENV)/.made  ## side-by-side measurements, ratios as JSON
+bench: features  ## side-by-side measurements, ratios as JSON
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
 clean:  ## delete the work directory and caches, keep .venv

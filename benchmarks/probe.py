@@ -2,7 +2,9 @@
 
 Not a sweep: one ridge regression per quantity, fitted on training frames, scored on people never seen.
 
-    python benchmarks/probe.py work/demo/features/narrow_resnet50.rendered-112 work/demo/labels
+    python benchmarks/probe.py [FEATURES LABELS]
+
+The default stores are those of the demo (``make features``).
 """
 
 import argparse
@@ -34,8 +36,11 @@ def frames(features: stores.Store, labels: stores.Store, split: str) -> dict[str
 def main() -> None:
     """Fits and prints the scores as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("features", type=Path)
-    parser.add_argument("labels", type=Path)
+    demo = Path("work/demo")
+    parser.add_argument(
+        "features", type=Path, nargs="?", default=demo / "features/narrow_resnet50.rendered-112"
+    )
+    parser.add_argument("labels", type=Path, nargs="?", default=demo / "labels")
     chosen = parser.parse_args()
     features, labels = stores.open(chosen.features), stores.open(chosen.labels)
     names = labels.spec.au_names

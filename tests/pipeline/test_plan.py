@@ -39,7 +39,7 @@ def test_ids_are_twelve_hex_digits_and_differ_between_runs():
         "name=other",
         "sweep.rows=[{tasks: [V]}]",
         "sweep.seeds=[0]",
-        "training.lr=0.001",
+        "training.lr=0.002",
     ],
 )
 def test_an_id_does_not_depend_on_what_cannot_change_the_result(setting):
@@ -48,7 +48,7 @@ def test_an_id_does_not_depend_on_what_cannot_change_the_result(setting):
 
 @pytest.mark.parametrize(
     "setting",
-    ["training.lr=0.002", "training.epochs=3", "training.causal=false", "training.loss_weights={V: 2}"],
+    ["training.lr=0.001", "training.epochs=3", "training.causal=false", "training.loss_weights={V: 2}"],
 )
 def test_an_id_depends_on_every_setting_of_the_training(setting):
     assert not set(ids([setting]).values()) & set(ids().values())
