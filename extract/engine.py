@@ -248,8 +248,8 @@ class _ClipRows:
         if len(self.unreadable) > max_bad_share * crops or not valid.any():
             frame = min(self.unreadable)
             return (
-                f"{len(self.unreadable)} of {crops} crops are unreadable, more than max_bad_share "
-                f"{max_bad_share:g} allows; first frame {frame}: {self.unreadable[frame]}"
+                f"{len(self.unreadable)} of {crops} crops are unreadable, expected a share of at most "
+                f"{max_bad_share:g}: replace them; the first is frame {frame}: {self.unreadable[frame]}"
             )
         broken = ~np.isfinite(self.features).all(axis=1)
         if broken.any():

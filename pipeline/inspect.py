@@ -13,6 +13,7 @@ from pipeline.data import open_data
 from pipeline.plan import plan
 from pipeline.runs import status
 from pipeline.workdir import WorkDir
+from stores.errors import StoreError
 from stores.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -58,13 +59,22 @@ def describe_work(config: Config, place: WorkDir) -> str:
             text = "not there yet: run facets features"
         lines.append(f"{name:<9} {path}: {text}")
     if (place.features / "store.json").exists() and (place.labels / "store.json").exists():
-        runs = plan(config, open_data(place).digests)
-        found_runs = [status(place.runs / run.run_id) for run in runs]
-        counts = ", ".join(f"{found_runs.count(name)} {name}" for name in ("finished", "failed", "missing"))
-        lines.append(f"runs      {place.runs}: {len(runs)} planned, {counts}")
+        lines.append(f"runs      {place.runs}: {count_runs(config, place)}")
     tables = sorted(path.name for path in place.table.glob("table*"))
     lines.append(f"table     {', '.join(tables) or 'not there yet: run facets table'}")
     return "\n".join(lines)
+
+
+def count_runs(config: Config, place: WorkDir) -> str:
+    """Returns how many runs are planned and how many of them are done, or why that is not known yet."""
+    try:
+        digests = open_data(place).digests
+    except StoreError as error:  # such as features that were interrupted: just what a reader wants to be told
+        return f"cannot be planned yet: {error}"
+    runs = plan(config, digests)
+    found = [status(place.runs / run.run_id) for run in runs]
+    counts = ", ".join(f"{found.count(name)} {name}" for name in ("finished", "failed", "missing"))
+    return f"{len(runs)} planned, {counts}"
 
 
 def verify_stores(

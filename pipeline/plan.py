@@ -24,7 +24,7 @@ class PlannedRun:
         name: the row it belongs to, such as ``A+AU+Attn``.
         tasks: the tasks it trains, in the order V, A, AU, EXPR.
         attention: whether multi-task attention gates its heads.
-        seed: of initial weights, dropout and window order.
+        seed: of initial weights and dropout; the order of windows is ``training.data_seed``'s.
         identity: everything that decides the result, as JSON values.
     """
 

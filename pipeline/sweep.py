@@ -60,12 +60,13 @@ def run_sweep(config: Config, place: WorkDir, progress: Progress = silent) -> di
         waiting = {run_settings(config, run): run for run in group}
 
         def deliver(result: "RunResult", waiting: dict["Run", PlannedRun] = waiting) -> None:
-            run = waiting.pop(result.run)
+            run = waiting[result.run]
             if result.status == "failed":
                 failures[name_of(run)] = result.reason
                 ledger.commit_error(place.runs / run.run_id, run, result.reason)
             else:
                 commit(place, data, run, result)
+            del waiting[result.run]  # not before: a run that could not be committed counts as failed
 
         def advance(step: str, total: int, completed: int, before: int = before) -> None:
             progress(step, everything, before + completed)

@@ -28,9 +28,17 @@ class _ClipArray:
     def ndim(self) -> int:
         return len(self.shape)
 
-    def __getitem__(self, key: tuple[slice, ...]) -> Array:
+    def __getitem__(self, key: tuple[slice | int, ...]) -> Array:
+        # dask fuses a later slice or index into its own: steps, reversals and single frames arrive here.
         frames, *rest = key
-        return self.store.read(self.clip, self.array, frames.start or 0, frames.stop)[(slice(None), *rest)]
+        if isinstance(frames, slice):
+            wanted = range(self.shape[0])[frames]
+            low, high = (min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1]) + 1) if wanted else (0, 0)
+            index: slice | int = slice(None, None, wanted.step)
+        else:
+            low, high, index = frames, frames + 1, 0
+        block: Array = self.store.read(self.clip, self.array, low, high)[(index, *rest)]
+        return block
 
 
 def dask_array(
@@ -59,6 +67,7 @@ def dask_array(
         chunks=(frames_per_task, *record.shape[1:]),
         name=f"{array}-{record.sha256}",
         asarray=False,
+        fancy=False,  # lists of frames are picked from whole blocks
         meta=empty,
     )
     return blocks

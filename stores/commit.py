@@ -63,11 +63,15 @@ def temporary(folder: Path, name: str, *, tree: bool = False) -> Iterator[Path]:
             path.mkdir()
         else:
             path.touch(exist_ok=False)
-        lock = os.open(path, os.O_RDONLY)
+        # Until it is locked, another process may take the temporary for abandoned: then make another.
+        try:
+            lock = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
         # Where the file system has no locks, a killed writer's leftovers wait for `verify --repair`.
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
-        if path.exists():  # else remove_abandoned came between the two lines above
+        if path.exists():
             break
         os.close(lock)
     try:
@@ -161,7 +165,9 @@ def remove_abandoned(folder: Path) -> None:
         with _lock_if_free(path) as free:
             if free:
                 logger.info("removing %s: its writer was killed", path)
-                remove(path)
+                # Data that a living writer has just displaced is not locked: it may be removing it as well.
+                with contextlib.suppress(FileNotFoundError):
+                    remove(path)
 
 
 def is_in_use(path: Path) -> bool:

@@ -48,10 +48,12 @@ def parse(data: bytes, where: str) -> dict[str, Json]:
         where: the file, for the message.
 
     Raises:
-        StoreError: not JSON, not an object, a key given twice, or a NaN or infinity.
+        StoreError: not JSON, not an object, a key given twice, a NaN or infinity (1e999 is one), or text that
+            is not Unicode; so ``canonical`` takes what this returns.
     """
     try:
         value = json.loads(data, object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        canonical(value)
     except (ValueError, RecursionError) as error:
         msg = f"{where} is not a valid JSON document: {error}"
         raise StoreError(msg) from error

@@ -113,6 +113,11 @@ class Record:
                 f"clip {clip!r}: record lists {found}, a clip of {frames} frames of this store has {expected}"
             )
             raise StoreError(msg)
+        # Values are raw, so a shape that the data cannot hold is refused before anything of its size is made.
+        values = sum(array.nbytes for array in layout.values())
+        if size < values:
+            msg = f"clip {clip!r}: record says {size} bytes of data, its {frames} frames take {values}"
+            raise StoreError(msg)
         return cls(clip, frames, arrays, attrs, source, spec.digest(), size)
 
 

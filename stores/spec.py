@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 from stores import documents
 from stores.documents import Json
@@ -18,7 +18,39 @@ FEATURE_DTYPES = ("float16", "float32")
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureSpec:
+class _Fields:
+    """What both kinds of spec do with their fields."""
+
+    kind: ClassVar[str]
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of the canonical JSON of every field that decides equality, and the kind."""
+        deciding: dict[str, Json] = {f.name: getattr(self, f.name) for f in fields(self) if f.compare}
+        return documents.digest({"kind": self.kind, **deciding})
+
+    def to_json(self) -> dict[str, Json]:
+        """Returns the spec as a JSON object; ``from_json`` takes it back."""
+        return {spec_field.name: getattr(self, spec_field.name) for spec_field in fields(self)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Json]) -> Self:
+        """Builds a spec from a JSON object.
+
+        Raises:
+            StoreError: a key is missing or unknown, or a value is not what the field holds.
+        """
+        expected = {spec_field.name for spec_field in fields(cls)}
+        problems = [f"{key!r} is missing" for key in sorted(expected - document.keys())]
+        problems += [f"{key!r} is unknown" for key in sorted(document.keys() - expected)]
+        if problems:
+            msg = f"{cls.kind} spec: {', '.join(problems)}; expected exactly {', '.join(sorted(expected))}"
+            raise StoreError(msg)
+        arguments: dict[str, Any] = dict(document)
+        return cls(**arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec(_Fields):
     """Everything that decides the numbers of a feature store.
 
     Attributes:
@@ -84,28 +116,9 @@ class FeatureSpec:
             "valid": ArrayLayout((frames,), "bool", ("frame",)),
         }
 
-    def digest(self) -> str:
-        """Returns the SHA-256 of the canonical JSON of every field but ``versions``."""
-        return _digest(self)
-
-    def to_json(self) -> dict[str, Json]:
-        """Returns the spec as a JSON object; ``from_json`` takes it back."""
-        return {spec_field.name: getattr(self, spec_field.name) for spec_field in fields(self)}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Json]) -> "FeatureSpec":
-        """Builds a spec from a JSON object.
-
-        Raises:
-            StoreError: a key is missing or unknown, or a value is not what the field holds.
-        """
-        _exact_keys(cls, document)
-        arguments: dict[str, Any] = dict(document)
-        return cls(**arguments)
-
 
 @dataclass(frozen=True, slots=True)
-class LabelSpec:
+class LabelSpec(_Fields):
     """What the label arrays of a store mean.
 
     Attributes:
@@ -140,25 +153,6 @@ class LabelSpec:
             "au": ArrayLayout((frames, len(self.au_names)), "int8", ("frame", "action_unit")),
         }
 
-    def digest(self) -> str:
-        """Returns the SHA-256 of the canonical JSON of every field."""
-        return _digest(self)
-
-    def to_json(self) -> dict[str, Json]:
-        """Returns the spec as a JSON object; ``from_json`` takes it back."""
-        return {spec_field.name: getattr(self, spec_field.name) for spec_field in fields(self)}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Json]) -> "LabelSpec":
-        """Builds a spec from a JSON object.
-
-        Raises:
-            StoreError: a key is missing or unknown, or a value is not what the field holds.
-        """
-        _exact_keys(cls, document)
-        arguments: dict[str, Any] = dict(document)
-        return cls(**arguments)
-
 
 Spec: TypeAlias = FeatureSpec | LabelSpec
 
@@ -176,20 +170,6 @@ def differences(a: Spec, b: Spec) -> dict[str, tuple[Json, Json]]:
     return {
         name: (getattr(a, name), getattr(b, name)) for name in names if getattr(a, name) != getattr(b, name)
     }
-
-
-def _digest(spec: Spec) -> str:
-    deciding: dict[str, Json] = {f.name: getattr(spec, f.name) for f in fields(spec) if f.compare}
-    return documents.digest({"kind": spec.kind, **deciding})
-
-
-def _exact_keys(cls: type[Spec], document: Mapping[str, Json]) -> None:
-    expected = {spec_field.name for spec_field in fields(cls)}
-    problems = [f"{key!r} is missing" for key in sorted(expected - document.keys())]
-    problems += [f"{key!r} is unknown" for key in sorted(document.keys() - expected)]
-    if problems:
-        msg = f"{cls.kind} spec: {', '.join(problems)}; expected exactly {', '.join(sorted(expected))}"
-        raise StoreError(msg)
 
 
 def _require(spec: Spec, name: str, satisfied: bool, expected: str) -> None:  # noqa: FBT001

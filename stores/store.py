@@ -28,6 +28,7 @@ CLIPS_FOLDER = "clips"
 RECORD_SUFFIX = ".json"
 OPEN_CLIPS = 64
 SPARE_BYTES = 2**20
+REPAIR = "`facets verify --repair` removes damaged clips, `facets features` makes them again"
 
 BackendName = Literal["hdf5", "zarr"]
 
@@ -102,7 +103,7 @@ class Store:
         try:
             return Record.parse(document, clip, self.spec)
         except StoreError as error:
-            error.add_note(f"in the store {self.path}; `facets verify --repair` removes damaged clips")
+            error.add_note(f"in the store {self.path}; {REPAIR}")
             raise
 
     def read(self, clip: str, array: str = "features", start: int = 0, stop: int | None = None) -> Array:
@@ -153,8 +154,8 @@ class Store:
             The commit record.
 
         Raises:
-            StoreError: the arrays break a promise of the spec, or the disk is full or failing. Committed
-                clips are untouched.
+            StoreError: the arrays break a promise of the spec, or the disk is full or failing. Other clips
+                are untouched; so is this clip's old version, unless the disk fails in the last steps.
         """
         record_path, data_path = self.record_path(clip), self.data_path(clip)
         attrs = contents.check_attrs(clip, attrs or {}, self.spec)
@@ -221,7 +222,11 @@ class Store:
         with self._lock:
             if clip not in self._open or self._open[clip][0] != version:
                 record = self.record(clip)
-                self._open[clip] = version, record, self.open_data(record)
+                try:
+                    self._open[clip] = version, record, self.open_data(record)
+                except StoreError as error:
+                    error.add_note(REPAIR)
+                    raise
                 if len(self._open) > OPEN_CLIPS:
                     self._open.popitem(last=False)
             self._open.move_to_end(clip)
@@ -229,9 +234,9 @@ class Store:
         return record, reader
 
     def _forget_open_clips(self) -> None:
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._open: OrderedDict[str, tuple[tuple[int, int, int] | None, Record, Reader]] = OrderedDict()
+        self._pid = os.getpid()  # last: another thread of a forked child that sees it finds the new lock
 
     def _require_space(self, clip: str, nbytes: int) -> None:
         needed = nbytes + nbytes // 10 + SPARE_BYTES

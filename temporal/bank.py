@@ -20,6 +20,11 @@ SPLITS = ("train", "validation")
 LABEL_ARRAYS = ("valence", "arousal", "expression", "au")
 
 
+def is_known(labels: Tensor, task: TaskSpec) -> Tensor:
+    """Returns bool of the shape of ``labels``: which values of the task's label array are known."""
+    return torch.isfinite(labels) if task.mask_rule == "finite" else labels >= 0
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """All clips of one split, one after the other.
@@ -45,8 +50,7 @@ class Split:
 
     def known(self, task: TaskSpec) -> Tensor:
         """Returns (F,) or (F, K) bool, True where the task has a label, with or without a crop."""
-        values = self.labels[task.array]
-        return torch.isfinite(values) if task.mask_rule == "finite" else values >= 0
+        return is_known(self.labels[task.array], task)
 
     def usable(self, task: TaskSpec) -> Tensor:
         """Returns (F,) or (F, K) bool, True where the loss may use a label: known, on a frame with a crop."""

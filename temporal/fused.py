@@ -180,21 +180,28 @@ class Stack:
         finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
         self.alive &= finite
         learns = (self.alive & has_label).unsqueeze(1)
+        # In place: these tensors are the largest there are, and a fresh one costs more than the arithmetic.
+        gradient.masked_fill_(~learns, 0.0)
         if self.training.clip_norm:
-            gradient *= (self.training.clip_norm / norm.clamp_min(self.training.clip_norm)).unsqueeze(1)
+            scale = self.training.clip_norm / norm.clamp_min(self.training.clip_norm)
+            gradient.mul_(torch.where(learns, scale.unsqueeze(1), 0.0))
         # Zero gradients and zero rates leave the other rows bit for bit as they are.
-        self._adamw(torch.where(learns, gradient, 0.0), learns.to(gradient.dtype), lr_factor)
+        self._adamw(gradient, learns.to(gradient.dtype), lr_factor)
         return StepReport(losses.detach(), finite)
 
     def _adamw(self, gradient: Tensor, learns: Tensor, lr_factor: float) -> None:
+        """Updates moments and parameters; the memory of ``gradient`` (R, P) is used up."""
         self.steps += learns
         self.first_moment.lerp_(gradient, (1.0 - BETA1) * learns)
         self.second_moment.mul_(1.0 - (1.0 - BETA2) * learns).addcmul_(gradient, gradient, value=1.0 - BETA2)
         steps = self.steps.clamp_min(1.0)
-        root = (self.second_moment / (1.0 - BETA2**steps)).sqrt_().add_(EPSILON)
         rate = self.lr * lr_factor * learns
+        # m / (sqrt(v / c) + e) = sqrt(c) m / (sqrt(v) + sqrt(c) e), which corrects the bias per row.
+        root = (1.0 - BETA2**steps).sqrt()
+        update = torch.sqrt(self.second_moment, out=gradient).add_(EPSILON * root)
+        torch.div(self.first_moment, update, out=update)
         self.parameters.mul_(1.0 - rate * self.weight_decay)
-        self.parameters.sub_((self.first_moment / root).mul_(rate / (1.0 - BETA1**steps)))
+        self.parameters.addcmul_(update, rate * root / (1.0 - BETA1**steps), value=-1.0)
 
     def remember(self, rows: Sequence[int]) -> None:
         """Keeps the present parameters of ``rows`` as their best."""

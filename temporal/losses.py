@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stores import LabelSpec
-from temporal.bank import Split
+from temporal.bank import Split, is_known
 from temporal.settings import Training
 from temporal.tasks import TASKS
 
@@ -169,7 +169,8 @@ def gather_targets(split: Split, rows: Tensor, usable: Tensor, tasks: Mapping[st
     values, known = {}, {}
     for name in tasks:
         task = TASKS[name]
-        y, has_label = split.labels[task.array][rows], split.known(task)[rows]
+        y = split.labels[task.array][rows]
+        has_label = is_known(y, task)
         counts = has_label & (usable.unsqueeze(-1) if y.dim() == 3 else usable)
         dtype = torch.int64 if task.loss == "categorical" else torch.float32
         values[name] = torch.where(has_label, y, 0).to(dtype)

@@ -97,22 +97,24 @@ def macro_f1(y_true: ArrayLike, y_pred: ArrayLike, classes: int | Sequence[str])
     return float(class_f1(y_true, y_pred, classes if isinstance(classes, int) else len(classes)).mean())
 
 
-def _binary_cells(y_true: ArrayLike, y_pred: ArrayLike) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+def _au_counts(y_true: ArrayLike, y_pred: ArrayLike) -> NDArray[np.int64]:
+    """Returns (4, K): true positives, positives, predicted positives and known cells of each AU."""
     t, p = np.asarray(y_true), np.asarray(y_pred)
     _same_shape(t, p)
-    known = t >= 0
-    if not (np.isin(p[known], (0, 1)).all() and np.isin(t[known], (0, 1)).all()):
+    known, positive, on = t >= 0, t == 1, p == 1
+    if (known & ~((positive | (t == 0)) & (on | (p == 0)))).any():
         msg = (
             "AU labels must be 0, 1 or -1 (unknown) and AU predictions 0 or 1: threshold probabilities first"
         )
         raise ConfigError(msg)
-    return t == 1, p == 1, known
+    counted = (positive & on, positive, on & known, known)
+    return np.stack([np.count_nonzero(cells, axis=0) for cells in counted])
 
 
 def each_au_f1(y_true: ArrayLike, y_pred: ArrayLike) -> Floats:
     """Returns (K,) binary F1 per AU over the known cells of (F, K) labels; see ``au_f1``."""
-    t, p, known = _binary_cells(y_true, y_pred)
-    return _f1((t & p & known).sum(0), (t & known).sum(0), (p & known).sum(0))
+    hits, positives, predicted, _ = _au_counts(y_true, y_pred)
+    return _f1(hits, positives, predicted)
 
 
 def au_f1(y_true: ArrayLike, y_pred: ArrayLike) -> float:
@@ -134,10 +136,16 @@ def _share(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
     return share
 
 
+def _correct(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    hits, positives, predicted, known = counts
+    correct: NDArray[np.int64] = known - positives - predicted + 2 * hits
+    return correct
+
+
 def au_accuracy(y_true: ArrayLike, y_pred: ArrayLike) -> float:
     """Returns the share of correct cells among the known (frame, AU) cells, pooled; 0 if none is known."""
-    t, p, known = _binary_cells(y_true, y_pred)
-    return float(_share(((t == p) & known).sum(), known.sum()))
+    counts = _au_counts(y_true, y_pred)
+    return float(_share(_correct(counts).sum(), counts[3].sum()))
 
 
 def expr_total(f1: float, accuracy: float, scoring: Scoring) -> float:
@@ -161,16 +169,16 @@ def _binary_metrics(y: NDArray[Any], p: NDArray[Any], rules: Edition, threshold:
         expected = (len(y), len(rules.aus))
         msg = f"AU labels {y.shape} and predictions {p.shape}: expected {expected} for {rules.name}"
         raise ConfigError(msg)
-    on = (p >= np.asarray(threshold)).astype(np.int8)
-    known = y >= 0
-    each_f1, each_accuracy = each_au_f1(y, on), _share(((y == on) & known).sum(0), known.sum(0))
-    f1, accuracy = float(each_f1.mean()), au_accuracy(y, on)
+    counts = _au_counts(y, p >= np.asarray(threshold))
+    correct, known = _correct(counts), counts[3]
+    each_f1, each_accuracy = _f1(*counts[:3]), _share(correct, known)
+    f1, accuracy = float(each_f1.mean()), float(_share(correct.sum(), known.sum()))
     per_au = zip(rules.aus, each_f1.tolist(), each_accuracy.tolist(), strict=True)
     return {
         "f1": f1,
         "accuracy": accuracy,
         "total": au_total(f1, accuracy, rules.scoring),
-        "frames": int(known.any(1).sum()),
+        "frames": int((y >= 0).any(1).sum()),
         "per_au": {name: {"f1": au, "accuracy": share} for name, au, share in per_au},
     }
 

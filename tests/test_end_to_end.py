@@ -268,6 +268,29 @@ def test_a_group_that_runs_out_of_memory_is_listed_and_the_other_groups_go_on(fa
     assert len(results(extracted)) == 6
 
 
+def test_a_run_that_cannot_be_committed_is_listed_as_failed(facets, extracted, monkeypatch):
+    def refuse(place, data, run, result):
+        message = f"no room for {run.name}"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("pipeline.sweep.commit", refuse)
+    settings = ["--set", "sweep.rows=[{tasks: [V]}]", "--set", "sweep.seeds=[0]"]
+    code, _, err = facets("sweep", *settings, work=extracted)
+    assert code == PARTLY
+    assert "(V, seed 0): no room for V\n" in err
+    assert not results(extracted)
+
+
+def test_info_tells_how_far_a_work_directory_is_when_clips_lack_features(facets, extracted):
+    record = next(iter((extracted / "features").glob("*/clips/*.json")))
+    record.unlink()
+    code, out, _ = facets("info", work=extracted)
+    assert code == DONE
+    assert "runs      " in out
+    assert "cannot be planned yet: 1 of 5 labelled clips have no features" in out
+    assert record.stem in out
+
+
 def test_zarr_stores_give_the_same_runs_as_hdf5(facets, extracted, tmp_path, work):
     other = tmp_path / "zarr"
     assert facets("features", "--set", "features.backend=zarr", work=other)[0] == DONE

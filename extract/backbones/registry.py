@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from extract.backbones.backbone import Backbone
 
 BACKBONES = {
-    "resnet50": "extract.backbones.resnet50:load",
-    "narrow_resnet50": "extract.backbones.narrow_resnet50:load",
+    "resnet50": "extract.backbones.resnet50",
+    "narrow_resnet50": "extract.backbones.narrow_resnet50",
 }
 
 
@@ -33,6 +33,5 @@ def load(name: str, weights: str, image_size: int = 112) -> "Backbone":
     if name not in BACKBONES:
         msg = f"unknown backbone {name!r}: expected one of {', '.join(BACKBONES)}"
         raise ConfigError(msg)
-    module, function = BACKBONES[name].split(":")
-    backbone: Backbone = getattr(importlib.import_module(module), function)(str(weights), image_size)
+    backbone: Backbone = importlib.import_module(BACKBONES[name]).load(weights, image_size)
     return backbone

@@ -19,13 +19,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models.resnet import Bottleneck, ResNet
 
+from extract.backbones.narrow_resnet50 import ARCHITECTURE
+from extract.backbones.resnet import FEATURES
 from extract.corpora.rendered import action
 from extract.corpora.rendered.camera import draw_setting, film
 from extract.corpora.rendered.face import draw_face
 from extract.corpora.rendered.identity import draw_identity, generator
 from stores.editions import AU_12, EXPR_8
+from stores.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -113,14 +115,14 @@ class Pupil(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.trunk = ResNet(Bottleneck, [3, 4, 6, 3], width_per_group=16, zero_init_residual=True)
+        self.trunk = ARCHITECTURE(zero_init_residual=True)
         self.trunk.fc = nn.Identity()
         self.heads = nn.ModuleDict(
             {
-                "intensity": nn.Linear(2048, len(AU_12)),
-                "occurrence": nn.Linear(2048, len(AU_12)),
-                "expression": nn.Linear(2048, len(EXPR_8)),
-                "affect": nn.Linear(2048, 2),
+                "intensity": nn.Linear(FEATURES, len(AU_12)),
+                "occurrence": nn.Linear(FEATURES, len(AU_12)),
+                "expression": nn.Linear(FEATURES, len(EXPR_8)),
+                "affect": nn.Linear(FEATURES, 2),
             }
         )
 
@@ -166,14 +168,23 @@ def augment(pictures: Tensor, size: int, rng: torch.Generator) -> Tensor:
 
 
 def train(recipe: Recipe, folder: Path, device: str, workers: int) -> Pupil:
-    """Trains by ``recipe``; leaves a checkpoint in ``folder`` every 500 steps and resumes from it."""
+    """Trains by ``recipe``; leaves a checkpoint in ``folder`` every 500 steps and resumes from it.
+
+    Raises:
+        ConfigError: ``folder`` holds a training by another recipe.
+    """
+    recipe_path, described = folder / "recipe.json", json.dumps(asdict(recipe))
+    if recipe_path.exists() and recipe_path.read_text(encoding="utf-8") != described:
+        msg = f"{folder} holds a training by another recipe ({recipe_path}), expected {described}: empty it"
+        raise ConfigError(msg)
+    recipe_path.write_text(described, encoding="utf-8")
     torch.manual_seed(recipe.seed)
     pool_path = folder / "pool.pt"
     if pool_path.exists():
         pictures, aus = torch.load(pool_path, weights_only=True)
     else:
         pictures, aus = render_pool("train", recipe.seed, recipe.people, workers)
-        torch.save((pictures, aus), pool_path)
+        _save((pictures, aus), pool_path)
     wanted = labels(aus)
     logger.info("%d pictures; expressions %s", len(pictures), torch.bincount(wanted["expression"]).tolist())
     net = Pupil().to(memory_format=torch.channels_last).to(device)
@@ -231,19 +242,21 @@ def train(recipe: Recipe, folder: Path, device: str, workers: int) -> Pupil:
                 rate,
             )
         if (step + 1) % 500 == 0:
-            part = state_path.with_suffix(".part")
-            torch.save(
-                {
-                    "net": net.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "kept": kept,
-                    "step": step + 1,
-                },
-                part,
-            )
-            part.replace(state_path)
+            state = {
+                "net": net.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "kept": kept,
+                "step": step + 1,
+            }
+            _save(state, state_path)
     net.load_state_dict(kept)
     return net
+
+
+def _save(content: object, path: Path) -> None:
+    part = path.with_suffix(".part")
+    torch.save(content, part)
+    part.replace(path)
 
 
 def export(net: Pupil, recipe: Recipe, path: Path, minutes: float) -> None:

@@ -5,7 +5,9 @@ Not a downloader and not a model: whether the tensors fit is checked by the arch
 
 import hashlib
 import json
+import math
 import pickle
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stores.errors import ConfigError
+
+# The unpickler checks little: what a damaged .pth raises depends on the byte that is wrong.
+DAMAGED = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    struct.error,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +82,7 @@ def read(path: Path) -> Weights:
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except DAMAGED as error:
         reason = str(error).strip().split("\n")[0][:160]
         msg = f"{path}: not a readable file of tensors ({reason}); save model.state_dict(), or get it anew"
         raise ConfigError(msg) from error
@@ -98,12 +114,16 @@ def read_card(weights: Weights, default: Card) -> Card:
         fields = json.loads(path.read_text("utf-8"))
         mean = tuple(float(value) for value in fields.get("mean", default.mean))
         std = tuple(float(value) for value in fields.get("std", default.std))
-        trained_on = tuple(str(name) for name in fields.get("trained_on", default.trained_on))
+        trained_on = tuple(fields.get("trained_on", default.trained_on))
     except (ValueError, TypeError, AttributeError) as error:
         msg = f"{path}: not a weights card ({error}); expected JSON with mean, std, trained_on and sha256"
         raise ConfigError(msg) from error
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+    if len(mean) != 3 or len(std) != 3 or not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
         msg = f"{path}: mean {mean}, std {std}; expected three numbers each, std above 0"
+        raise ConfigError(msg)
+    # A lone string would otherwise come apart into its letters.
+    if isinstance(fields.get("trained_on"), str) or not all(isinstance(n, str) and n for n in trained_on):
+        msg = f"{path}: trained_on {fields['trained_on']!r}; expected a list of corpus names"
         raise ConfigError(msg)
     if fields.get("sha256", weights.sha256) != weights.sha256:
         msg = (

@@ -13,8 +13,8 @@ __all__ = ["KINDS", "Clip", "Corpus", "CropFrames", "Labels", "Split", "load"]
 
 # One line and one module add a corpus: ``load(root: Path, edition: str) -> Corpus``.
 KINDS = {
-    "affwild2": "extract.corpora.affwild2:load",
-    "rendered": "extract.corpora.rendered:load",
+    "affwild2": "extract.corpora.affwild2",
+    "rendered": "extract.corpora.rendered",
 }
 
 
@@ -33,6 +33,5 @@ def load(kind: str, root: Path, edition: str) -> Corpus:
     if kind not in KINDS:
         msg = f"unknown corpus kind {kind!r}: expected one of {', '.join(KINDS)}"
         raise ConfigError(msg)
-    module, function = KINDS[kind].split(":")
-    corpus: Corpus = getattr(importlib.import_module(module), function)(Path(root), edition)
+    corpus: Corpus = importlib.import_module(KINDS[kind]).load(Path(root), edition)
     return corpus

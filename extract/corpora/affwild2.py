@@ -38,7 +38,7 @@ _SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
 }
 # Six digits at most: the longest clip of the release has 47,419 frames, and a stray 99999999.jpg must not
 # become a timeline of a hundred million rows.
-_CROP = re.compile(r"[0-9]{5,6}\.jpg")
+_CROP = re.compile(r"([0-9]{5}|[1-9][0-9]{5})\.jpg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +222,8 @@ def _notes(clips: Sequence[Clip], counts: dict[str, list[str]], stray: int) -> l
         splits[clip.subject].add(clip.split)
     divided = [video for video, found in splits.items() if len(found) > 1]
     notes = []
+    if test := [clip.id for clip in clips if clip.split == "test"]:
+        notes.append(f"{len(test)} clips have no annotation file and are the test split: {_some(test)}")
     if mixed := counts["mixed"]:
         notes.append(
             f"{len(mixed)} clips are in the training split of one task and the validation split of another: "

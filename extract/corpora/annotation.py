@@ -56,6 +56,9 @@ def read(path: Path, form: Format) -> Table:
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror}); restore it from the release"
+        raise CorpusError(msg) from error
     except UnicodeDecodeError as error:
         msg = f"{path}: not a text file ({error.reason} at byte {error.start}); restore it from the release"
         raise CorpusError(msg) from None

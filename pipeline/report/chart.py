@@ -38,7 +38,7 @@ def kind(row: Row) -> Kind:
 
 
 def lower_limit(table: Table) -> float:
-    """Returns where the score axis starts: 0, or the tenth below the lowest whisker, as CCC can be negative."""
+    """Returns where the score axis starts: 0, or a tenth below the lowest whisker: CCC can be negative."""
     cells = [row.cells[column] for row in table.rows for column in table.columns if column in row.cells]
     lowest = min((cell.mean - (cell.sd or 0.0) for cell in cells), default=0.0)
     return min(0.0, math.floor(lowest * 10) / 10)

@@ -39,8 +39,8 @@ def as_long_csv(table: Table) -> str:
     - ``row``, ``tasks`` (joined by ``+``), ``attention`` (0 or 1), ``seed``, ``run_id``: the run;
     - ``status``: ``done``, ``failed`` or ``missing``; ``error``: one line, only if failed;
     - ``best_epoch``, ``epochs``: epoch kept and epochs trained;
-    - ``task``, ``metric`` (``ccc``, ``f1``, ``accuracy``, ``total``), ``label``: what was scored; ``label`` is
-      an AU or an expression, and empty for the whole task;
+    - ``task``, ``metric`` (``ccc``, ``f1``, ``accuracy``, ``total``), ``label``: what was scored; ``label``
+      is an AU or an expression, and empty for the whole task;
     - ``frames``: frames scored for that task;
     - ``value``: the score, empty if there is none; ``chance``: its chance level, empty for single labels;
     - ``delta``: ``value`` minus that of the single-task row with the same seed; empty in that row itself.
@@ -68,8 +68,8 @@ def as_wide_csv(table: Table) -> str:
     """Returns one line per combination: counts of runs, median epochs, then each score aggregated over seeds.
 
     A score such as ``AU.total`` has the columns ``AU.total mean``, ``sd`` (sample standard deviation), ``n``
-    (seeds) and ``delta`` (mean paired difference to the single-task row). Single AUs and expressions are in the
-    long file only.
+    (seeds) and ``delta`` (mean paired difference to the single-task row). Single AUs and expressions are in
+    the long file only.
     """
     scores = [column for column in table.columns + table.details if not column.label]
     head = ["row", "tasks", "attention", "planned", "done", "failed", "missing", "best_epoch", "epochs"]

@@ -14,7 +14,7 @@ from pipeline.results import Column
 from pipeline.table import Cell, Row, Table
 
 NAMES, AXIS, BAR, MARGIN = 130, 260, 20, 22
-"""Chart geometry in CSS pixels: width of names, width of scores 0 to 1, height of a bar, room above the bars."""
+"""Chart geometry in CSS pixels: width of names, width of scores 0 to 1, height of a bar, room above."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,12 +180,15 @@ def test_a_bad_row_is_refused_by_file_and_line(tree, task, rows, line):
     assert "expected" in message
 
 
-def test_a_header_without_rows_and_a_binary_file_are_refused(tree):
+def test_a_header_without_rows_a_binary_file_and_a_folder_are_refused(tree):
     tree.crops("video1", [1])
     path = tree.annotate("VA", "Train_Set", "video1", [])
     assert f"{path}: header without any row" in refusal(tree)
     path.write_bytes(b"valence,arousal\n\xff\xfe\x00")
     assert f"{path}: not a text file" in refusal(tree)
+    path.unlink()
+    path.mkdir()
+    assert f"{path}: cannot be read (Is a directory)" in refusal(tree)
 
 
 @pytest.mark.parametrize("folder", ["Train_Set", "Training_Set"])
@@ -270,7 +273,9 @@ def test_two_people_of_one_video_in_different_splits_are_noted(tree):
 def test_crops_without_annotation_are_the_test_split(tree):
     tree.whole("video1")
     tree.crops("video2", [2, 5])
-    test = load(tree).clips[1]
+    corpus = load(tree)
+    test = corpus.clips[1]
+    assert corpus.notes[-1] == "1 clips have no annotation file and are the test split: video2"
     assert (test.id, test.split, len(test.frames)) == ("video2", "test", 5)
     assert np.isnan(test.labels.valence).all()
     assert (test.labels.au == -1).all()
@@ -288,11 +293,11 @@ def test_an_annotated_clip_without_crops_is_refused(tree):
 
 def test_other_files_among_the_crops_are_noted_not_read(tree):
     folder = tree.root / "cropped_aligned" / tree.whole("video1")
-    for name in (".DS_Store", "Thumbs.db", "00001.jpg.bak", "1.jpg", "99999999.jpg"):
+    for name in (".DS_Store", "Thumbs.db", "00001.jpg.bak", "1.jpg", "000009.jpg", "99999999.jpg"):
         (folder / name).touch()
     corpus = load(tree)
     assert len(corpus.clips[0].frames) == 4
-    assert corpus.notes[-1] == "4 files among the crops are not crops and were not read"
+    assert corpus.notes[-1] == "5 files among the crops are not crops and were not read"
 
 
 def test_crops_numbered_from_zero_are_refused(tree):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torchvision.models import ResNet, resnet18, resnet50
 from torchvision.models.resnet import Bottleneck
 
-from extract.backbones import narrow_resnet50, registry
+from extract.backbones import narrow_resnet50, registry, weights_file
 from stores.errors import ConfigError
 
 
@@ -94,6 +94,10 @@ def test_a_card_beside_the_file_sets_preprocessing_and_training_data(tmp_path, r
     assert "its card says 000" in refusal(str(path))
     path.with_suffix(".json").write_text(json.dumps(card | {"std": [0, 1, 1]}))
     assert "std above 0" in refusal(str(path))
+    path.with_suffix(".json").write_text(json.dumps(card | {"mean": [float("nan"), 0, 0]}))
+    assert "expected three numbers each" in refusal(str(path))
+    path.with_suffix(".json").write_text(json.dumps(card | {"trained_on": "VGGFace2"}))
+    assert "trained_on 'VGGFace2'; expected a list" in refusal(str(path))
     path.with_suffix(".json").write_text("[")
     assert "not a weights card" in refusal(str(path))
 
@@ -165,6 +169,24 @@ def test_damaged_files_are_refused(tmp_path, weights_path, suffix):
     for content in (b"", b"not weights", weights_path.read_bytes()[:100_000]):
         path.write_bytes(content)
         assert str(path) in refusal(str(path))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("zipped", [False, True])
+def test_whichever_byte_of_a_pickle_is_damaged_the_error_is_one_config_error(tmp_path, zipped):
+    path, random = tmp_path / "damaged.pth", np.random.default_rng(1)
+    state = {"conv1.weight": torch.ones(4, 4), "bn1.bias": torch.zeros(3)}
+    torch.save(state, path, _use_new_zipfile_serialization=zipped)
+    whole, refused = path.read_bytes(), 0
+    for position in range(0, min(len(whole), 900), 3):
+        damaged = bytearray(whole)
+        damaged[position] ^= int(random.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            weights_file.read(path)  # a damaged value is no damaged pickle: that is what the SHA-256 is for
+        except ConfigError:
+            refused += 1
+    assert refused > 50
 
 
 def test_weights_that_hold_nan_are_refused(tmp_path, reference_network):

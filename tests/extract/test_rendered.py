@@ -8,16 +8,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from extract.backbones.train_rendered import Recipe
 from extract.corpora import load
-from extract.corpora.rendered import RenderSettings, action, render
+from extract.corpora.rendered import RenderSettings, action, render, tree
 from extract.corpora.rendered.canvas import Shot
 from extract.corpora.rendered.cast import cast
 from extract.corpora.rendered.face import draw_face
 from extract.corpora.rendered.identity import draw_identity, generator
 from stores.editions import AU_12, EXPR_8
-from stores.errors import CorpusError
+from stores.errors import ConfigError, CorpusError
 
-TINY = RenderSettings(train_people=2, validation_people=1, test_people=1, clips_per_person=1, max_frames=60)
+TINY = RenderSettings(
+    train_people=6, validation_people=1, test_people=1, clips_per_person=1, min_frames=30, max_frames=30
+)
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -47,10 +50,40 @@ def test_an_interrupted_rendering_is_taken_up_and_ends_in_the_same_files(rendere
 
     with pytest.raises(KeyboardInterrupt):
         render(tmp_path / "again", TINY, workers=1, progress=stop)
+    complete = len(list((tmp_path / "again" / "truth").iterdir()))
+    assert 0 < complete < len(cast(TINY))
     with pytest.raises(CorpusError, match="facets render"):
         load("rendered", tmp_path / "again", "abaw2")
     render(tmp_path / "again", TINY, workers=1)
     assert digests(tmp_path / "again") == digests(rendered)
+
+
+def test_a_rendering_killed_while_it_writes_its_plan_is_taken_up(tmp_path, monkeypatch):
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            render(tmp_path, TINY, workers=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["rendering.json.part"]
+    with pytest.raises(KeyboardInterrupt):  # goes on to its first clip
+        render(tmp_path, TINY, workers=1, progress=killed)
+    assert (tmp_path / "rendering.json").exists()
+
+
+def test_gaps_are_short_and_may_lie_at_the_very_start():
+    most, at_start = 0, 0
+    for number in range(3000):
+        missing = tree._gaps(generator("test", number), 60, TINY)
+        most, at_start = max(most, int(missing.sum())), at_start + int(missing[0])
+    assert most <= 3 * 9
+    assert at_start > 10
+
+
+def test_only_the_second_edition_is_rendered(rendered):
+    with pytest.raises(ConfigError, match=r"corpus\.edition 'abaw3': set abaw2"):
+        load("rendered", rendered, "abaw3")
 
 
 def test_a_finished_rendering_is_left_alone(rendered):
@@ -161,8 +194,6 @@ def test_each_action_unit_changes_the_picture_where_it_acts():
         "AU6": (38, 75),
         "AU7": (35, 60),
         "AU12": (55, 112),
-    }
-    rows |= {
         "AU10": (45, 95),
         "AU15": (70, 112),
         "AU23": (70, 112),
@@ -198,6 +229,7 @@ def test_a_rating_follows_late_and_stays_in_range():
 
 
 def test_the_backbone_was_trained_on_other_people_than_the_corpus_shows():
-    ours = [draw_identity(generator("corpus", 0, "identity", person)) for person in range(47)]
-    theirs = [draw_identity(generator("backbone", 1, "train", person)) for person in range(200)]
+    shown, recipe = {role.person for role in cast(RenderSettings())}, Recipe()
+    ours = [draw_identity(generator("corpus", RenderSettings().seed, "identity", n)) for n in shown]
+    theirs = [draw_identity(generator("backbone", recipe.seed, "train", n)) for n in range(recipe.people)]
     assert not {who.skin for who in ours} & {who.skin for who in theirs}

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import stores
+from stores import commit
 from stores.errors import SpecMismatch, StoreError
 from stores.testing import feature_arrays, feature_spec
 
@@ -165,6 +166,39 @@ def test_a_running_writer_keeps_its_temporaries_when_another_opens_the_store(tmp
     store.write("clip", OLD)
     assert seen == [True]
     np.testing.assert_array_equal(store.read("clip"), OLD["features"])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_temporary_taken_for_abandoned_before_it_is_locked_is_made_again(tmp_path, monkeypatch, backend):
+    store = stores.create(tmp_path / "store", SPEC, backend)
+    real, taken = os.open, []
+
+    def open_late(path, *arguments, **keywords):
+        if not taken:
+            taken.append(path)
+            commit.remove(path)
+        return real(path, *arguments, **keywords)
+
+    monkeypatch.setattr(os, "open", open_late)
+    store.write("clip", OLD)
+    monkeypatch.undo()
+    assert taken
+    assert stores.verify(store.path).ok
+
+
+def test_a_leftover_that_its_own_writer_removes_meanwhile_does_not_stop_the_next(tmp_path, monkeypatch):
+    store = stores.create(tmp_path / "store", SPEC, "zarr")
+    displaced = commit._temporary_name(store.path / "clips", "clip.zarr")
+    displaced.mkdir()
+    real = shutil.rmtree
+
+    def removed_twice(path):
+        real(path)
+        real(path)
+
+    monkeypatch.setattr(shutil, "rmtree", removed_twice)
+    stores.create(store.path, SPEC, "zarr")
+    assert not displaced.exists()
 
 
 def test_a_killed_creation_is_taken_up_again(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -196,6 +197,35 @@ def test_a_record_of_another_spec_is_refused(tmp_path):
         two.read("a")
 
 
+@pytest.mark.parametrize("note", ['"\\ud800"', "1e999", "NaN"])
+def test_a_record_that_canonical_json_cannot_hold_is_damage_not_a_crash(store, note):
+    store.write("a", feature_arrays(3, store.spec), {"note": "x"})
+    path = store.record_path("a")
+    path.write_text(path.read_text().replace('"x"', note))
+    with pytest.raises(StoreError, match="not a valid JSON document"):
+        store.read("a")
+    assert [finding.name for finding in stores.verify(store.path).damaged] == ["a"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_record_of_more_frames_than_its_data_can_hold_is_refused(tmp_path, backend):
+    store = stores.create(tmp_path / "store", feature_spec(8), backend)
+    record = store.write("a", feature_arrays(3, store.spec))
+    frames = 2**60
+    bomb = {name: replace(array, shape=(frames, *array.shape[1:])) for name, array in record.arrays.items()}
+    store.record_path("a").write_bytes(replace(record, frames=frames, arrays=bomb).render())
+    with pytest.raises(StoreError, match=f"its {frames} frames take"):
+        store.read("a")
+
+
+def test_damaged_data_names_the_repair(store):
+    store.write("a", feature_arrays(3, store.spec))
+    store.data_path("a").unlink()
+    with pytest.raises(StoreError, match="cannot be read") as caught:
+        store.read("a")
+    assert any("facets verify --repair" in note for note in caught.value.__notes__)
+
+
 def test_a_label_record_without_a_split_is_refused(tmp_path, monkeypatch):
     store = stores.create(tmp_path / "labels", label_spec())
     monkeypatch.setattr("stores.contents._check_label_attrs", lambda clip, attrs: None)
@@ -274,6 +304,18 @@ def test_a_dask_array_is_lazy_chunked_by_frames_and_equal(tmp_path, backend):
         lazy[395:405, 2:4].compute(scheduler="sync"), arrays["features"][395:405, 2:4]
     )
     np.testing.assert_array_equal(dask_array(store, "a", "valid").compute(scheduler="sync"), arrays["valid"])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [np.s_[::3], np.s_[::-1], np.s_[700:100:-7, 2:5], np.s_[5], np.s_[-1, 3], np.s_[[3, 7, 900]], np.s_[9:9]],
+    ids=str,
+)
+def test_a_dask_array_is_indexed_like_the_array_it_stands_for(store, key):
+    arrays = feature_arrays(1000, store.spec)
+    store.write("a", arrays)
+    lazy = dask_array(store, "a", frames_per_task=400)
+    np.testing.assert_array_equal(lazy[key].compute(scheduler="sync"), arrays["features"][key])
 
 
 def test_describe_counts_what_is_known_per_task_and_the_splits(tmp_path):

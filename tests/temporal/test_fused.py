@@ -121,7 +121,7 @@ def test_adamw_equals_torch(tiny):
     optimiser = torch.optim.AdamW([reference], lr=1e-2, weight_decay=0.1)
     for seed in range(20):
         reference.grad = torch.randn(reference.shape, generator=torch.Generator().manual_seed(seed))
-        stack._adamw(reference.grad[None], torch.ones(1, 1), 1.0)
+        stack._adamw(reference.grad[None].clone(), torch.ones(1, 1), 1.0)
         optimiser.step()
     torch.testing.assert_close(stack.parameters[0], reference.data)
 

@@ -118,7 +118,7 @@ def trajectory(rng: np.random.Generator, frames: int) -> Floats:
         length = int(rng.integers(34, 74))
         envelope = _envelope(rng, length) * rng.uniform(0.65, 1.0)
         if rng.random() < 0.82:
-            target = np.array([PROTOTYPES[names[order[episode % 6]]].get(au, 0.0) for au in AU_12])
+            target = np.array([PROTOTYPES[names[order[episode % len(names)]]].get(au, 0.0) for au in AU_12])
             target = target * rng.uniform(0.75, 1.15, len(AU_12)) * (rng.random(len(AU_12)) > 0.12)
             episode += 1
             shape = envelope

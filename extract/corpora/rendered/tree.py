@@ -9,6 +9,7 @@ Layout: ``cropped_aligned/<clip>/%05d.jpg``, ``annotations/{VA,EXPR,AU}_Set/<spl
 import json
 import multiprocessing
 import os
+import signal
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,10 +28,11 @@ from stores.editions import AU_12, EXPR_7, EXPR_8
 from stores.errors import CorpusError
 from stores.progress import Progress, silent
 
-RENDERER_VERSION = 1  # raise it whenever the same settings would give other files
+RENDERER_VERSION = 2  # raise it whenever the same settings would give other files
 PIXELS = 112
 JPEG_QUALITY = 92
-_MARKER = "rendered.json"
+_PART = "{}.part"
+_PLAN, _MARKER = "rendering.json", "rendered.json"
 _HEADERS: dict[Task, str] = {"VA": "valence,arousal", "EXPR": ",".join(EXPR_7), "AU": ",".join(AU_12)}
 _SPLIT_FOLDERS = {"train": "Train_Set", "validation": "Validation_Set"}
 
@@ -73,7 +75,7 @@ def render(
     settings = settings or RenderSettings()
     described = {"renderer": RENDERER_VERSION, "settings": asdict(settings)}
     roles = cast(settings)
-    plan, marker = root / "rendering.json", root / _MARKER
+    plan, marker = root / _PLAN, root / _MARKER
     for path in (marker, plan):
         if path.exists():
             found = _read(path)
@@ -85,27 +87,36 @@ def render(
                 raise CorpusError(msg)
     if marker.exists():
         return roles
-    if root.exists() and not plan.exists() and any(root.iterdir()):
-        msg = f"{root} is not empty and not a rendering: choose an empty folder for the embedded corpus"
-        raise CorpusError(msg)
-    (root / "truth").mkdir(parents=True, exist_ok=True)
-    _write(plan, json.dumps(described, indent=1) + "\n")
+    root.mkdir(parents=True, exist_ok=True)
+    if not plan.exists():
+        if {path.name for path in root.iterdir()} - {_PART.format(_PLAN)}:
+            msg = f"{root} is not empty and not a rendering: choose an empty folder for the embedded corpus"
+            raise CorpusError(msg)
+        _write(plan, json.dumps(described, indent=1) + "\n")
+    (root / "truth").mkdir(exist_ok=True)
     todo = [role for role in roles if not (root / "truth" / f"{role.id}.csv").exists()]
     total = sum(role.frames for role in roles)
     done = total - sum(role.frames for role in todo)
     progress("render", total, done)
-    # Workers are spawned: a forked copy of a process that runs threads (torch, rich) may hang.
-    with ProcessPoolExecutor(workers or os.cpu_count() or 1, multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(render_clip, root, settings, role): role for role in todo}
-        for future in as_completed(futures):
-            try:
-                future.result()
-            except Exception as error:
-                error.add_note(f"while rendering clip {futures[future].id} into {root}")
-                pool.shutdown(cancel_futures=True)
-                raise
-            done += futures[future].frames
-            progress("render", total, done)
+    # Workers are spawned: a forked copy of a process that runs threads (torch, rich) may hang. They leave an
+    # interrupt to this process: clips that are begun are finished, the others are not begun.
+    with ProcessPoolExecutor(
+        workers or os.cpu_count() or 1,
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    ) as pool:
+        try:
+            futures = {pool.submit(render_clip, root, settings, role): role for role in todo}
+            for future in as_completed(futures):
+                if (error := future.exception()) is not None:
+                    error.add_note(f"while rendering clip {futures[future].id} into {root}")
+                    raise error
+                done += futures[future].frames
+                progress("render", total, done)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     plan.replace(marker)
     return roles
 
@@ -120,7 +131,7 @@ def _read(path: Path) -> object:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
+    part = path.with_name(_PART.format(path.name))
     part.write_text(text, encoding="utf-8")
     part.replace(path)
 
@@ -165,7 +176,8 @@ def _gaps(rng: np.random.Generator, frames: int, settings: RenderSettings) -> ND
     if settings.warts and rng.random() < 0.45:
         for _ in range(int(rng.integers(1, 4))):
             start = int(rng.integers(-3, frames - 12))
-            missing[max(start, 0) : start + int(rng.integers(1, 10))] = True
+            stop = start + int(rng.integers(1, 10))
+            missing[max(start, 0) : max(stop, 0)] = True  # a negative stop would count from the end
     return missing
 
 
