@@ -5,11 +5,13 @@ Not a reader of files, which is ``pipeline.configfile``, and not a place where s
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,6 +23,7 @@ from pydantic import (
 
 from stores.editions import edition
 from stores.errors import ConfigError
+from temporal.settings import LOSSES
 
 TASKS = ("V", "A", "AU", "EXPR")
 
@@ -37,6 +40,14 @@ def known_edition(name: str) -> str:
         return edition(name).name
     except ConfigError as error:
         raise ValueError(str(error)) from None
+
+
+def known_loss(kind: str, name: str) -> str:
+    """Returns ``name`` if a loss of tasks of this kind is called so; raises ``ValueError`` if none is."""
+    if name not in LOSSES[kind]:
+        msg = f"unknown loss {name!r}: expected one of {', '.join(LOSSES[kind])}"
+        raise ValueError(msg)
+    return name
 
 
 class Section(BaseModel):
@@ -121,11 +132,11 @@ class Training(Section):
     clip_norm: NonNegativeFloat = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     loss_weights: dict[Task, NonNegativeFloat] = Field(default_factory=dict)
-    au_loss: Literal["bce", "balanced", "focal"] = "bce"
+    au_loss: Annotated[str, AfterValidator(partial(known_loss, "binary"))] = "bce"
     au_focal_gamma: NonNegativeFloat = 1.0
     au_focal_alpha: Annotated[float, Field(ge=0, le=1)] = 0.95
     au_pos_weight_max: PositiveFloat = 20.0
-    expr_loss: Literal["cross_entropy", "balanced"] = "cross_entropy"
+    expr_loss: Annotated[str, AfterValidator(partial(known_loss, "categorical"))] = "cross_entropy"
     causal: bool = True
     channels: PositiveInt = 128
     levels: PositiveInt = 4
@@ -135,7 +146,7 @@ class Training(Section):
     data_seed: Seed = 0
     device: Device = "auto"
     max_replicas: PositiveInt = 16
-    """Runs trained together; changes memory and speed, never a result."""
+    """Runs trained together; changes memory and speed, and results by rounding alone."""
 
     @model_validator(mode="after")
     def check_hop(self) -> Self:

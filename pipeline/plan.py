@@ -81,7 +81,8 @@ def plan(config: Config, data: Mapping[str, Json]) -> list[PlannedRun]:
 def groups(runs: Sequence[PlannedRun], size: int) -> list[list[PlannedRun]]:
     """Splits ``runs`` into as few groups of at most ``size`` as possible, of like size, keeping the order.
 
-    Grouping is free: a run's result does not depend on the runs trained beside it.
+    A run learns nothing from the runs beside it, but sums of float32 round differently in another group, and
+    training amplifies that as it would any change in the last digit.
     """
     count = -(-len(runs) // size)
     return [list(runs[len(runs) * i // count : len(runs) * (i + 1) // count]) for i in range(count)]

@@ -66,7 +66,7 @@ def _read(path: Path) -> Scored | None:
 
 
 def _measure(data: Data, edition: str) -> Scored:
-    from temporal import TASKS, chance
+    from temporal import TASKS, chance_levels
 
     clips = [clip for clip in data.labels.clips() if data.labels.record(clip).attrs["split"] == SCORED]
     if not clips:
@@ -77,7 +77,7 @@ def _measure(data: Data, edition: str) -> Scored:
         for task, spec in TASKS.items()
     }
     frames = {task: int(_known(values).sum()) for task, values in labels.items()}
-    return Scored(data.digests["labels"], edition, len(clips), frames, chance(labels, edition))
+    return Scored(data.digests["labels"], edition, len(clips), frames, chance_levels(labels, edition))
 
 
 def _known(values: np.ndarray) -> np.ndarray:

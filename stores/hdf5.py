@@ -47,7 +47,7 @@ def write(path: Path, arrays: Mapping[str, Array], layout: Mapping[str, ArrayLay
             dataset = file.create_dataset(name, data=arrays[name], chunks=chunks, track_times=False)
             for axis, dim in enumerate(array_layout.dims):
                 dataset.dims[axis].label = dim
-    commit.write_file(path, [image.getbuffer()])
+    commit.write_file(path, [image.getvalue()])
 
 
 def size(path: Path, layout: Mapping[str, ArrayLayout]) -> int:

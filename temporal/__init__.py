@@ -1,16 +1,21 @@
 """Stage 2: from cached features to trained runs, metrics and predictions.
 
-Not the command line, and nothing here reads images: features and labels come from stores.
+Not the command line, and nothing here reads images: features and labels come from stores. Names are imported
+when first used, so that checking a configuration does not load torch.
 """
 
-from temporal import metrics
-from temporal.bank import Bank, Split, load_bank
-from temporal.chance import chance
-from temporal.checkpoint import load, save
-from temporal.settings import Run, Training
-from temporal.tasks import TASKS, combination_name, parse_combination
-from temporal.trained import TrainedModel
-from temporal.training import RunResult, fit
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from temporal import metrics
+    from temporal.bank import Bank, Split, load_bank
+    from temporal.chance import chance_levels
+    from temporal.checkpoint import load, save
+    from temporal.settings import Run, Training
+    from temporal.tasks import TASKS, combination_name, parse_combination
+    from temporal.trained import TrainedModel
+    from temporal.training import RunResult, fit
 
 __all__ = [
     "TASKS",
@@ -20,7 +25,7 @@ __all__ = [
     "Split",
     "TrainedModel",
     "Training",
-    "chance",
+    "chance_levels",
     "combination_name",
     "fit",
     "load",
@@ -29,3 +34,23 @@ __all__ = [
     "parse_combination",
     "save",
 ]
+
+_HOMES = {
+    "chance": ("chance_levels",),
+    "bank": ("Bank", "Split", "load_bank"),
+    "checkpoint": ("load", "save"),
+    "settings": ("Run", "Training"),
+    "tasks": ("TASKS", "combination_name", "parse_combination"),
+    "trained": ("TrainedModel",),
+    "training": ("RunResult", "fit"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"temporal.{module}"), name)
+    if name == "metrics":
+        return importlib.import_module("temporal.metrics")
+    msg = f"module 'temporal' has no attribute {name!r}"
+    raise AttributeError(msg)

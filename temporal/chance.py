@@ -81,7 +81,7 @@ def categorical_chance(y_true: ArrayLike, classes: int, f1_share: float) -> floa
     return float((a * 2.0 * p * q / (p + q) + b * p * q).sum())
 
 
-def chance(labels: Mapping[str, ArrayLike], edition: str | Edition) -> dict[str, dict[str, float]]:
+def chance_levels(labels: Mapping[str, ArrayLike], edition: str | Edition) -> dict[str, dict[str, float]]:
     """Returns the best score without seeing an image, for each metric by itself.
 
     Args:

@@ -4,8 +4,10 @@ Not reduced over tasks or replicas: each returns one number, 0 with zero gradien
 that a sum over tasks and replicas leaves every term as if it were alone.
 """
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +15,8 @@ from torch import Tensor
 
 from stores import LabelSpec
 from temporal.bank import Split, is_known
-from temporal.settings import Training
-from temporal.tasks import TASKS
+from temporal.settings import LOSSES, Training
+from temporal.tasks import TASKS, TaskSpec
 
 EPSILON = 1e-8
 
@@ -111,57 +113,66 @@ class Targets:
     known: Mapping[str, Tensor]
 
 
+LossForm = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Logits (B, T, K), labels and their mask, as ``Targets`` holds them -> one number."""
+
+
+def ccc(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
+    """1 - CCC; see ``ccc_loss``."""
+    return lambda logits, target, known: ccc_loss(logits.squeeze(-1), target, known)
+
+
+def bce(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
+    """Binary cross-entropy; see ``binary_loss``."""
+    return partial(binary_loss, pos_weight=torch.ones(task.size(labels), device=train.features.device))
+
+
+def balanced_bce(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
+    """Binary cross-entropy with positives weighted by negatives / positives of the training labels."""
+    usable, largest = train.usable(task), training.au_pos_weight_max
+    return partial(binary_loss, pos_weight=positive_weights(train.labels[task.array], usable, largest))
+
+
+def focal(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
+    """Binary focal loss; see ``focal_loss``."""
+    return partial(focal_loss, gamma=training.au_focal_gamma, alpha=training.au_focal_alpha)
+
+
+def cross_entropy(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
+    """Cross-entropy; see ``categorical_loss``."""
+    return partial(categorical_loss, class_weight=torch.ones(task.size(labels), device=train.features.device))
+
+
+def balanced_cross_entropy(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
+    """Cross-entropy with classes weighted by their inverse frequency in the training labels."""
+    weights = class_weights(train.labels[task.array], train.usable(task), task.size(labels))
+    return partial(categorical_loss, class_weight=weights)
+
+
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The loss of every task, with what it took from the training labels.
+    """The loss of every task.
 
     Attributes:
-        training: which form each loss has.
-        weights: AU (K,) weights of positive cells, EXPR (C,) class weights.
+        forms: per task; what a form needs from the training labels it took when it was made.
     """
 
-    training: Training
-    weights: Mapping[str, Tensor]
+    forms: Mapping[str, LossForm]
 
     def __call__(self, logits: Mapping[str, Tensor], targets: Targets) -> Tensor:
         """Returns (N,) losses of one model for logits (B, T, K) per task, in the order of ``logits``."""
-        losses = []
-        for name, z in logits.items():
-            y, known, form = targets.values[name], targets.known[name], TASKS[name].loss
-            if form == "ccc":
-                losses.append(ccc_loss(z.squeeze(-1), y, known))
-            elif form == "categorical":
-                losses.append(categorical_loss(z, y, known, self.weights[name]))
-            elif self.training.au_loss == "focal":
-                losses.append(
-                    focal_loss(z, y, known, self.training.au_focal_gamma, self.training.au_focal_alpha)
-                )
-            else:
-                losses.append(binary_loss(z, y, known, self.weights[name]))
-        return torch.stack(losses)
+        return torch.stack(
+            [self.forms[name](z, targets.values[name], targets.known[name]) for name, z in logits.items()]
+        )
 
 
 def objective(train: Split, labels: LabelSpec, training: Training) -> Objective:
     """Returns the losses that ``training`` asks for; ``balanced`` ones count the labels of ``train``."""
-    weights = {}
+    forms: dict[str, LossForm] = {}
     for name, task in TASKS.items():
-        size, device = task.size(labels), train.features.device
-        usable = train.usable(task)
-        if task.loss == "binary":
-            balanced = training.au_loss == "balanced"
-            weights[name] = (
-                positive_weights(train.labels[task.array], usable, training.au_pos_weight_max)
-                if balanced
-                else torch.ones(size, device=device)
-            )
-        elif task.loss == "categorical":
-            balanced = training.expr_loss == "balanced"
-            weights[name] = (
-                class_weights(train.labels[task.array], usable, size)
-                if balanced
-                else torch.ones(size, device=device)
-            )
-    return Objective(training, weights)
+        module, function = LOSSES[task.loss][training.loss_name(task.loss)].split(":")
+        forms[name] = getattr(importlib.import_module(module), function)(train, task, labels, training)
+    return Objective(forms)
 
 
 def gather_targets(split: Split, rows: Tensor, usable: Tensor, tasks: Mapping[str, object]) -> Targets:

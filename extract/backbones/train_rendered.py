@@ -44,6 +44,8 @@ class Recipe:
         people: rendered identities, ``PER_PERSON`` pictures each.
         stages: (edge in pixels, pictures seen) in order; resolution grows.
         batch_size, lr, weight_decay: of AdamW with one cosine cycle after a linear warm-up of 3 %.
+        finish_lr: the last stage has a cosine cycle of its own from here: the rate of the first cycle is too
+            small by then to learn what the new resolution shows.
         average: decay of the moving average of the weights that is kept.
     """
 
@@ -52,6 +54,7 @@ class Recipe:
     stages: tuple[tuple[int, int], ...] = ((64, 200_000), (96, 40_000), (112, 20_000))
     batch_size: int = 64
     lr: float = 2e-3
+    finish_lr: float = 6e-4
     weight_decay: float = 0.03
     average: float = 0.998
 
@@ -167,6 +170,16 @@ def augment(pictures: Tensor, size: int, rng: torch.Generator) -> Tensor:
     return (x + torch.randn(x.shape, generator=rng) * 0.03).contiguous(memory_format=torch.channels_last)
 
 
+def rate_at(recipe: Recipe, step: int) -> float:
+    """The learning rate of one step."""
+    steps = [seen // recipe.batch_size for _, seen in recipe.stages]
+    finish = sum(steps[:-1])
+    if step >= finish:
+        return recipe.finish_lr * 0.5 * (1 + math.cos(math.pi * (step - finish) / steps[-1]))
+    share = step / sum(steps)
+    return recipe.lr * min(1.0, share / 0.03 + 1e-3) * 0.5 * (1 + math.cos(math.pi * share))
+
+
 def train(recipe: Recipe, folder: Path, device: str, workers: int) -> Pupil:
     """Trains by ``recipe``; leaves a checkpoint in ``folder`` every 500 steps and resumes from it.
 
@@ -212,10 +225,8 @@ def train(recipe: Recipe, folder: Path, device: str, workers: int) -> Pupil:
         )
         rows = order[within * recipe.batch_size : (within + 1) * recipe.batch_size]
         rng = torch.Generator().manual_seed(recipe.seed * 1_000_000 + step)
-        share = step / len(plan)
-        factor = min(1.0, share / 0.03 + 1e-3) * 0.5 * (1 + math.cos(math.pi * share))
         for group in optimizer.param_groups:
-            group["lr"] = recipe.lr * factor
+            group["lr"] = rate_at(recipe, step)
         net.train()
         outputs = net(augment(pictures[rows], plan[step], rng).to(device))
         total = loss(outputs, {name: value[rows].to(device) for name, value in wanted.items()})

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from temporal.chance import binary_chance, categorical_chance, chance
+from temporal.chance import binary_chance, categorical_chance, chance_levels
 
 shares = st.sampled_from([0.0, 0.5, 0.67, 1.0])
 seeds = st.integers(0, 2**32 - 1)
@@ -50,7 +50,7 @@ def test_chance_of_one_metric_alone_has_the_known_closed_forms():
 
 def test_chance_covers_every_task_and_metric():
     labels = {"V": [0.1, np.nan], "AU": [[1] * 12, [0] * 12], "EXPR": [0, -1]}
-    found = chance(labels, "abaw2")
+    found = chance_levels(labels, "abaw2")
     assert found["V"] == {"ccc": 0.0}
     assert set(found["AU"]) == set(found["EXPR"]) == {"f1", "accuracy", "total"}
     assert found["EXPR"]["accuracy"] == 1.0

@@ -5,7 +5,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from temporal import losses, metrics
+from stores.errors import ConfigError
+from temporal import TASKS, Training, losses, metrics
+from temporal.settings import LOSSES
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -90,3 +92,33 @@ def test_balanced_weights_keep_the_mean_weight_of_a_training_label_at_1():
     assert weights.tolist() == pytest.approx([7 / 12, 7 / 3, 7 / 6, 0, 0])
     au = torch.tensor([[1, 0, 1], [0, 0, 1], [0, 0, -1], [0, 0, -1]])
     assert losses.positive_weights(au, au >= 0, 2.5).tolist() == pytest.approx([2.5, 2.5, 0.4])
+
+
+def test_every_registered_loss_can_be_made_and_gives_one_finite_number_per_task(bank):
+    targets_rows = torch.arange(12).reshape(2, 6)
+    for kind, names in LOSSES.items():
+        for name in names:
+            form = {"binary": {"au_loss": name}, "categorical": {"expr_loss": name}}.get(kind, {})
+            target = losses.objective(bank.train, bank.label_spec, Training(**form))
+            sizes = {task: TASKS[task].size(bank.label_spec) for task in TASKS}
+            usable = torch.ones(2, 6, dtype=torch.bool)
+            labels = losses.gather_targets(bank.train, targets_rows, usable, sizes)
+            logits = {task: torch.randn(2, 6, size) for task, size in sizes.items()}
+            values = target(logits, labels)
+            assert values.shape == (len(TASKS),)
+            assert torch.isfinite(values).all()
+
+
+def test_a_loss_registered_by_one_line_is_the_one_that_trains(bank, monkeypatch):
+    def zero(train, task, labels, training):
+        return lambda logits, target, known: logits.sum() * 0.0
+
+    monkeypatch.setattr(losses, "zero", zero, raising=False)
+    monkeypatch.setitem(LOSSES["binary"], "zero", "temporal.losses:zero")
+    target = losses.objective(bank.train, bank.label_spec, Training(au_loss="zero"))
+    assert target.forms["AU"](torch.ones(1, 1, 12), torch.ones(1), torch.ones(1)).item() == 0.0
+
+
+def test_an_unknown_loss_lists_the_known_ones():
+    with pytest.raises(ConfigError, match="bce, balanced, focal"):
+        Training(au_loss="focl")
