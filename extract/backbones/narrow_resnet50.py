@@ -14,7 +14,7 @@ from extract.backbones.backbone import Backbone, check_image_size
 from stores.errors import ConfigError
 
 BUNDLED = Path(__file__).parent / "weights" / "narrow_resnet50.rendered.safetensors"
-SHA256 = "ea8bfdbf604d5efbb52f8878d9481ae45588c54c4a88148edfb3c41b381fd75f"
+SHA256 = "50c10379fdfa1e940f2ef0972355b0f87f58e0501bbfb7294799abac8a47e0e9"
 
 # The narrow mirror of torchvision's wide_resnet50_2, which doubles the inner width of 64.
 ARCHITECTURE = partial(ResNet, Bottleneck, [3, 4, 6, 3], width_per_group=16)
