@@ -11,6 +11,9 @@ FLAGS  := $(if $(CONFIG),-c $(CONFIG)) $(if $(WORK),--work $(WORK))
 DEVICE_FLAG := $(if $(DEVICE),--device $(DEVICE))
 PACKAGES := stores extract temporal pipeline
 
+# Without cached bytecode every command would compile torch's sources anew, which takes seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help features sweep table test check lint types bench clean
 

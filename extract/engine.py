@@ -139,7 +139,8 @@ def extract(
     frames = images = done = 0
     rows: _ClipRows | None = None
     writing: deque[Future[Any]] = deque()
-    progress("features", total, 0)
+    if pending:
+        progress("features", total, 0)
     # Whatever ends the loop, leaving the executor waits for the clips that were handed to it.
     with ThreadPoolExecutor(1, thread_name_prefix="commit") as executor, closing(batches):
         for batch in batches:

@@ -4,8 +4,7 @@ Not a configuration of logging for programs that import facets: only the command
 """
 
 import logging
-
-import click
+import sys
 
 PACKAGES = ("stores", "extract", "temporal", "pipeline")
 
@@ -15,7 +14,7 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record."""
-        click.echo(self.format(record), err=True)
+        sys.stderr.write(self.format(record) + "\n")  # click.echo would look behind what rich put there
 
 
 def configure_logging(*, debug: bool) -> None:
