@@ -13,7 +13,7 @@ from pipeline.report.chart import LEGEND, kind, lower_limit, ticks, trained_colu
 from pipeline.results import Column
 from pipeline.table import Cell, Row, Table
 
-NAMES, AXIS, BAR, MARGIN = 130, 260, 20, 22
+NAMES, AXIS, BAR, MARGIN = 156, 260, 20, 22
 """Chart geometry in CSS pixels: width of names, width of scores 0 to 1, height of a bar, room above."""
 
 
