@@ -36,8 +36,8 @@ def make_features(config: Config, place: WorkDir, progress: Progress = silent) -
     """Makes whatever is missing of corpus, label store and feature store.
 
     Returns:
-        Clip -> what is wrong with it: clips that could not be extracted, and clips that are committed without
-        their unreadable crops. All other clips are committed.
+        Clip -> what is wrong with it: clips that could not be extracted, clips that are committed without
+        their unreadable crops, and clips of the stores that left the corpus. All other clips are committed.
 
     Raises:
         FacetsError: the corpus, the backbone or a store cannot be used; what was committed stays.
@@ -53,7 +53,7 @@ def make_features(config: Config, place: WorkDir, progress: Progress = silent) -
     if config.corpus.kind == "rendered" and config.corpus.root is None:
         make_corpus(config, place.corpus, progress)
     corpus = corpora.load(config.corpus.kind, place.corpus, config.corpus.edition)
-    write_labels(corpus, place.labels, settings.backend, progress)
+    labels = write_labels(corpus, place.labels, settings.backend, progress)
     store = stores.create(place.features, backbone.feature_spec(settings.dtype), settings.backend)
     report = extract(
         corpus,
@@ -79,4 +79,12 @@ def make_features(config: Config, place: WorkDir, progress: Progress = silent) -
             f"{len(frames)} unreadable crops count as missing, the first is frame {frames[0].frame}:"
             f" {frames[0].reason}; replace them and run facets features again, or leave it so"
         )
-    return wrong | {failed.clip: f"not extracted: {failed.reason}" for failed in report.failed}
+    wrong |= {failed.clip: f"not extracted: {failed.reason}" for failed in report.failed}
+    # Nothing committed is deleted behind the user's back, but nobody should train on it unawares either.
+    return wrong | {
+        clip: (
+            "still in the stores, but no longer in the corpus, and a sweep would train on it: delete"
+            f" {place.labels}/clips/{clip}.* and {place.features}/clips/{clip}.*, or use another --work"
+        )
+        for clip in labels.extra
+    }

@@ -327,9 +327,16 @@ def annotated_clip_without_crops(root):
     shutil.rmtree(root / "cropped_aligned/two_left")
 
 
+def clip_that_left(root):
+    shutil.rmtree(root / "cropped_aligned/four")
+    for path in root.glob("annotations/*/*/four.txt"):
+        path.unlink()
+
+
 @pytest.mark.parametrize(
     ("damage", "code", "told"),
     [
+        (clip_that_left, PARTLY, ["clip four", "no longer in the corpus", "delete"]),
         (broken_jpeg, PARTLY, ["clip four", "frame 2", "replace"]),
         (label_out_of_range, FAILED, ["one.txt", "1.5"]),
         (header_in_another_order, FAILED, ["EXPR_Set/Train_Set/one.txt", "Neutral"]),
