@@ -53,6 +53,7 @@ check: lint types  ## lint, formatting and types
 bench: features  ## side-by-side measurements, ratios as JSON
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
-clean:  ## delete the work directory and caches, keep .venv
-	rm -rf work .pytest_cache .mypy_cache .ruff_cache .hypothesis
+# Never the whole of work/: extraction of a real corpus may have taken days.
+clean:  ## delete the packaged experiments' work and caches; keep .venv and all other work
+	rm -rf work/demo work/subsets work/smoke .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(PACKAGES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
