@@ -46,3 +46,18 @@ class ArrayLayout:
         fits = max(1, MAX_CHUNK_BYTES // self.row_bytes)
         clip = 1 << (self.shape[0] - 1).bit_length()
         return min(1 << (fits.bit_length() - 1), clip)
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of chunks; the last one may hold fewer frames than the others."""
+        return -(-self.shape[0] // self.chunk_frames)
+
+    @property
+    def padded_bytes(self) -> int:
+        """Bytes of the array with the last chunk at full length."""
+        return self.chunk_count * self.chunk_frames * self.row_bytes
+
+    def chunk_bounds(self) -> list[tuple[int, int]]:
+        """Returns the first frame of each chunk, and the one after its last."""
+        frames, chunk = self.shape[0], self.chunk_frames
+        return [(low, min(low + chunk, frames)) for low in range(0, frames, chunk)]

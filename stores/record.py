@@ -4,7 +4,7 @@ Not the data: a record without its data is damage, data without its record does 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,18 @@ from stores.errors import StoreError
 from stores.spec import Spec
 
 MAX_ID_BYTES = 200
-KEYS = {"clip", "frames", "data_bytes", "spec_sha256", "arrays", "attrs", "source_digest", "record_sha256"}
+CRC_DIGITS = 8
+KEYS = {
+    "clip",
+    "frames",
+    "data",
+    "data_bytes",
+    "spec_sha256",
+    "arrays",
+    "attrs",
+    "source_digest",
+    "record_sha256",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +37,13 @@ class ArrayRecord:
         shape: lengths of the axes, frames first.
         dtype: numpy name.
         sha256: digest of dtype, shape and values (``stores.digest``), the same in every backend.
+        chunk_crc32c: CRC-32C of every chunk's values (``stores.chunks``), 8 hexadecimal digits each.
     """
 
     shape: tuple[int, ...]
     dtype: str
     sha256: str
+    chunk_crc32c: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,7 @@ class Record:
         attrs: what else is known of the clip (a label clip: ``split``, ``fps``, ``subject``, ``corpus``).
         source_digest: digest of what the clip was made from, or ``""``.
         spec_sha256: digest of the spec of the store that the clip was written to.
+        data: name of the file or folder of the data, beside the record.
         data_bytes: size of the clip's data on disk.
     """
 
@@ -53,17 +67,24 @@ class Record:
     attrs: Mapping[str, Json]
     source_digest: str
     spec_sha256: str
+    data: str
     data_bytes: int
 
     def render(self) -> bytes:
         """Returns the bytes of the record's file, with a digest over all the rest."""
         arrays: dict[str, Json] = {
-            name: {"shape": array.shape, "dtype": array.dtype, "sha256": array.sha256}
+            name: {
+                "shape": array.shape,
+                "dtype": array.dtype,
+                "sha256": array.sha256,
+                "chunk_crc32c": array.chunk_crc32c,
+            }
             for name, array in self.arrays.items()
         }
         content: dict[str, Json] = {
             "clip": self.clip,
             "frames": self.frames,
+            "data": self.data,
             "data_bytes": self.data_bytes,
             "spec_sha256": self.spec_sha256,
             "arrays": arrays,
@@ -73,8 +94,14 @@ class Record:
         return documents.render({**content, "record_sha256": documents.digest(content)})
 
     @classmethod
-    def parse(cls, document: Mapping[str, Any], clip: str, spec: Spec) -> "Record":
+    def parse(cls, document: Mapping[str, Any], clip: str, spec: Spec, suffixes: Collection[str]) -> "Record":
         """Builds the record of ``clip`` from its JSON object and checks it against the store's spec.
+
+        Args:
+            document: the JSON object.
+            clip: id that the record must have.
+            spec: spec of the store.
+            suffixes: what the backend's names of data end in.
 
         Raises:
             StoreError: the record is malformed, altered, another clip's, or of a store with another spec.
@@ -97,7 +124,12 @@ class Record:
             raise StoreError(msg)
         try:
             arrays = {
-                name: ArrayRecord(tuple(array["shape"]), str(array["dtype"]), str(array["sha256"]))
+                name: ArrayRecord(
+                    tuple(array["shape"]),
+                    str(array["dtype"]),
+                    str(array["sha256"]),
+                    str(array["chunk_crc32c"]),
+                )
                 for name, array in document["arrays"].items()
             }
             frames, size = int(document["frames"]), int(document["data_bytes"])
@@ -113,12 +145,27 @@ class Record:
                 f"clip {clip!r}: record lists {found}, a clip of {frames} frames of this store has {expected}"
             )
             raise StoreError(msg)
+        data = document["data"]
+        names = data_names(clip, suffixes)
+        if data not in names:
+            msg = f"clip {clip!r}: record says the data is {data!r}, expected {' or '.join(names)}"
+            raise StoreError(msg)
         # Values are raw, so a shape that the data cannot hold is refused before anything of its size is made.
         values = sum(array.nbytes for array in layout.values())
         if size < values:
             msg = f"clip {clip!r}: record says {size} bytes of data, its {frames} frames take {values}"
             raise StoreError(msg)
-        return cls(clip, frames, arrays, attrs, source, spec.digest(), size)
+        for name, array in arrays.items():
+            digits = CRC_DIGITS * layout[name].chunk_count
+            if len(array.chunk_crc32c) != digits or re.fullmatch("[0-9a-f]*", array.chunk_crc32c) is None:
+                msg = f"clip {clip!r}: record's chunk_crc32c of {name!r} is not {digits} hexadecimal digits"
+                raise StoreError(msg)
+        return cls(clip, frames, arrays, attrs, source, spec.digest(), data, size)
+
+
+def data_names(clip: str, suffixes: Collection[str]) -> list[str]:
+    """Returns the names that the data of ``clip`` may have; a rewritten clip goes from one to the other."""
+    return [clip + suffix for suffix in suffixes]
 
 
 def is_clip_id(clip: str) -> bool:

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self, TypeAlias
 
+import numpy as np
+
 from stores import documents
+from stores.digest import Array
 from stores.documents import Json
 from stores.errors import StoreError
 from stores.layout import ArrayLayout
@@ -53,15 +56,18 @@ class _Fields:
 class FeatureSpec(_Fields):
     """Everything that decides the numbers of a feature store.
 
+    Features that others made come with less: ``None`` says that a field is not known, and never stands for a
+    default.
+
     Attributes:
         stream: name of the stream, such as ``resnet50.imagenet1k_v2``.
         backbone: architecture, such as ``resnet50``.
         weights: name of the weights, such as ``imagenet1k_v2``.
-        weights_sha256: SHA-256 of the weights file, 64 lower-case hexadecimal digits.
+        weights_sha256: SHA-256 of the weights file, 64 lower-case hexadecimal digits; None if not known.
         weights_trained_on: corpora that the weights have seen, for the rules of competitions.
-        image_size: side in pixels of the square image given to the backbone.
-        mean: per channel (R, G, B), subtracted from an image in [0, 1].
-        std: per channel, divides after the mean is subtracted; positive.
+        image_size: side in pixels of the square image given to the backbone; None if not known.
+        mean: per channel (R, G, B), subtracted from an image in [0, 1]; None if not known.
+        std: per channel, divides after the mean is subtracted; positive; None if not known.
         interpolation: how a crop is resized, such as ``bilinear-antialias``, or ``none``.
         decoder: what decoded the crops, such as ``pillow``.
         dtype: ``float16`` or ``float32``.
@@ -74,11 +80,11 @@ class FeatureSpec(_Fields):
     stream: str
     backbone: str
     weights: str
-    weights_sha256: str
+    weights_sha256: str | None
     weights_trained_on: tuple[str, ...]
-    image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    image_size: int | None
+    mean: tuple[float, float, float] | None
+    std: tuple[float, float, float] | None
     interpolation: str
     decoder: str
     dtype: str
@@ -90,16 +96,20 @@ class FeatureSpec(_Fields):
             _require(self, name, _is_name(getattr(self, name)), "a non-empty string")
         digits = self.weights_sha256
         hexadecimal = isinstance(digits, str) and re.fullmatch("[0-9a-f]{64}", digits) is not None
-        _require(self, "weights_sha256", hexadecimal, "64 lower-case hexadecimal digits")
+        known = digits is None or hexadecimal
+        _require(self, "weights_sha256", known, "64 lower-case hexadecimal digits, or null")
         _freeze_names(self, "weights_trained_on")
-        for name in ("image_size", "dim"):
-            value = getattr(self, name)
-            _require(self, name, type(value) is int and value > 0, "a positive integer")
+        _require(self, "dim", _is_count(self.dim), "a positive integer")
+        size = self.image_size
+        _require(self, "image_size", size is None or _is_count(size), "a positive integer, or null")
         for name in ("mean", "std"):
             value = getattr(self, name)
+            if value is None:
+                continue
             three = isinstance(value, tuple | list) and len(value) == 3 and all(map(_is_finite, value))
             positive = three and (name == "mean" or min(value) > 0)
-            _require(self, name, positive, "three finite numbers" + (", positive" if name == "std" else ""))
+            expected = "three finite numbers" + (", positive" if name == "std" else "") + ", or null"
+            _require(self, name, positive, expected)
             object.__setattr__(self, name, tuple(float(number) for number in value))
         _require(self, "dtype", self.dtype in FEATURE_DTYPES, " or ".join(FEATURE_DTYPES))
         plain = isinstance(self.versions, Mapping) and all(
@@ -115,6 +125,10 @@ class FeatureSpec(_Fields):
             "frame": ArrayLayout((frames,), "int32", ("frame",)),
             "valid": ArrayLayout((frames,), "bool", ("frame",)),
         }
+
+    def coordinates(self, frames: int) -> dict[str, Array]:
+        """Returns the coordinates of the dimensions that are no array of a clip of ``frames`` frames."""
+        return {"feature": np.arange(self.dim, dtype=np.int32)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +167,13 @@ class LabelSpec(_Fields):
             "au": ArrayLayout((frames, len(self.au_names)), "int8", ("frame", "action_unit")),
         }
 
+    def coordinates(self, frames: int) -> dict[str, Array]:
+        """Returns the coordinates of the dimensions that are no array of a clip of ``frames`` frames."""
+        return {
+            "frame": np.arange(frames, dtype=np.int32),
+            "action_unit": np.array([name.encode() for name in self.au_names]),
+        }
+
 
 Spec: TypeAlias = FeatureSpec | LabelSpec
 
@@ -187,6 +208,10 @@ def _freeze_names(spec: Spec, name: str) -> None:
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and value != ""
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value > 0
 
 
 def _is_finite(value: object) -> bool:

@@ -4,22 +4,29 @@ Not the file formats (``stores.hdf5``, ``stores.zarr``) and not the order of a c
 """
 
 import errno
+import logging
 import operator
 import os
 import shutil
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, TypeAlias, get_args
+
+import numpy as np
 
 from stores import commit, contents, documents
-from stores.digest import Array, Reader, array_digest, stored_digest
+from stores.chunks import Location, StoredArray, checksums
+from stores.digest import Array, array_digest
 from stores.documents import Json
 from stores.errors import FormatVersionError, SpecMismatch, StoreError
-from stores.layout import ArrayLayout
-from stores.record import ArrayRecord, Record, check_clip_id, is_clip_id
+from stores.record import ArrayRecord, Record, check_clip_id, data_names, is_clip_id
 from stores.spec import SPEC_KINDS, Spec, differences
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "facets-store"
 VERSION = 1
@@ -34,19 +41,47 @@ BackendName = Literal["hdf5", "zarr"]
 
 
 class Backend(Protocol):
-    """What a module must hold to be a file format of clips; ``stores.testing.StoreContract`` is its test."""
+    """What a module must hold to be a file format of clips; ``stores.testing.StoreContract`` is its test.
 
-    SUFFIX: str
+    Attributes:
+        SUFFIXES: what names of data end in: the usual one, and the one that a rewrite alternates with.
+        IS_FOLDER: the data of a clip is a folder, not a file.
+    """
+
+    SUFFIXES: tuple[str, str]
     IS_FOLDER: bool
 
-    def write(self, path: Path, arrays: Mapping[str, Array], layout: Mapping[str, ArrayLayout]) -> None:
+    def write(self, path: Path, arrays: Mapping[str, Array], spec: Spec) -> None:
         """Writes and syncs a clip into the empty file or folder ``path``; ``OSError`` if it cannot."""
 
-    def size(self, path: Path, layout: Mapping[str, ArrayLayout]) -> int:
+    def size(self, path: Path, spec: Spec, frames: int) -> int:
         """Returns the clip's bytes on disk; ``StoreError`` if a part is missing or is not a plain file."""
 
-    def open_clip(self, path: Path, layout: Mapping[str, ArrayLayout]) -> Reader:
-        """Opens a clip; ``StoreError`` if it is anything else than what ``write`` makes for ``layout``."""
+    def locate(self, path: Path, spec: Spec, frames: int) -> dict[str, Location]:
+        """Opens a clip and finds its chunks; ``StoreError`` if it is anything else than ``write`` makes."""
+
+    def check_rest(self, path: Path, spec: Spec, frames: int) -> None:
+        """Checks what is stored beside the arrays for other readers; ``StoreError`` if it is wrong."""
+
+
+Version: TypeAlias = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenClip:
+    """The open data of one version of a clip.
+
+    Attributes:
+        record_file: path of the commit record.
+        version: changes whenever the clip is committed.
+        record: the commit record.
+        arrays: array name to stored array.
+    """
+
+    record_file: str
+    version: Version | None
+    record: Record
+    arrays: Mapping[str, StoredArray]
 
 
 class Store:
@@ -101,7 +136,7 @@ class Store:
             msg = f"clip {clip!r} is not in the store {self.path}: it has no commit record"
             raise StoreError(msg) from error
         try:
-            return Record.parse(document, clip, self.spec)
+            return Record.parse(document, clip, self.spec, backend_module(self.backend).SUFFIXES)
         except StoreError as error:
             error.add_note(f"in the store {self.path}; {REPAIR}")
             raise
@@ -121,16 +156,39 @@ class Store:
         Raises:
             StoreError: no such clip or array, frames outside of ``0 <= start <= stop <= T``, or damaged data.
         """
-        record, reader = self._open_clip(clip)
-        if array not in record.arrays:
-            msg = f"clip {clip!r} of {self.path} has no array {array!r}, only {', '.join(record.arrays)}"
+        opened = self._kept_open(clip)
+        if array not in opened.arrays:
+            msg = f"clip {clip!r} of {self.path} has no array {array!r}, only {', '.join(opened.arrays)}"
             raise StoreError(msg)
-        first = operator.index(start)
-        last = record.frames if stop is None else operator.index(stop)
-        if not 0 <= first <= last <= record.frames:
-            msg = f"clip {clip!r} of {self.path}: frames {first}:{last} are not within 0:{record.frames}"
+        frames, first = opened.record.frames, operator.index(start)
+        last = frames if stop is None else operator.index(stop)
+        if not 0 <= first <= last <= frames:
+            msg = f"clip {clip!r} of {self.path}: frames {first}:{last} are not within 0:{frames}"
             raise StoreError(msg)
-        return reader.read(array, first, last)
+        try:
+            return opened.arrays[array].read(first, last)
+        except StoreError as error:
+            error.add_note(REPAIR)
+            raise
+
+    def read_many(
+        self, windows: Iterable[tuple[str, int, int | None]], array: str = "features", threads: int = 4
+    ) -> list[Array]:
+        """Reads many windows of one array, by several threads, which hides the latency of a disk.
+
+        Args:
+            windows: ``(clip, start, stop)`` of each, as for ``read``.
+            array: name of the array.
+            threads: how many windows are read at a time.
+
+        Returns:
+            One array per window, in the order of the windows.
+
+        Raises:
+            StoreError: as ``read``, for the first window that cannot be read.
+        """
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(lambda window: self.read(window[0], array, *window[1:]), windows))
 
     def write(
         self,
@@ -141,8 +199,8 @@ class Store:
     ) -> Record:
         """Writes one clip and commits it; when this returns the clip is on disk, also after a power cut.
 
-        A clip that is there is replaced; killed at the wrong moment that leaves none, never a mixture. At any
-        time a clip has at most one writer; different clips may be written by any number of processes at once.
+        A clip that is there is replaced: at any moment readers find its old version or its new one, whole.
+        Any number of processes may write any clips at once; of those that write the same clip the last wins.
 
         Args:
             clip: id of the clip.
@@ -154,88 +212,149 @@ class Store:
             The commit record.
 
         Raises:
-            StoreError: the arrays break a promise of the spec, or the disk is full or failing. Other clips
-                are untouched; so is this clip's old version, unless the disk fails in the last steps.
+            StoreError: the arrays break a promise of the spec, or the disk is full or failing. What was
+                committed is untouched, unless the disk fails in the very last step: then the clip may have
+                its new version.
         """
-        record_path, data_path = self.record_path(clip), self.data_path(clip)
+        record_path = self.record_path(clip)
         attrs = contents.check_attrs(clip, attrs or {}, self.spec)
         layout = contents.check_arrays(clip, arrays, self.spec)
         folder, backend = self.path / CLIPS_FOLDER, backend_module(self.backend)
         ordered = {
             name: arrays[name].astype(array.dtype, order="C", copy=False) for name, array in layout.items()
         }
-        digests = {name: array_digest(array) for name, array in ordered.items()}
+        crcs = {name: checksums(ordered[name], array) for name, array in layout.items()}
         try:
-            self._require_space(clip, sum(array.nbytes for array in layout.values()))
-            with commit.temporary(folder, data_path.name, tree=backend.IS_FOLDER) as data:
-                backend.write(data, ordered, layout)
-                self._require_digests(clip, data, layout, digests)
+            self._require_space(clip, sum(array.padded_bytes for array in layout.values()))
+            # SHA-256 takes as long as the disk: one thread hashes while the other one waits.
+            with (
+                ThreadPoolExecutor(1) as hashing,
+                commit.temporary(folder, clip + backend.SUFFIXES[0], tree=backend.IS_FOLDER) as data,
+            ):
+                hashed = hashing.submit(lambda: {n: array_digest(array) for n, array in ordered.items()})
+                backend.write(data, ordered, self.spec)
+                self._require_equal(clip, data, ordered, crcs)
+                digests = hashed.result()
                 record = Record(
                     clip=clip,
                     frames=next(iter(layout.values())).shape[0],
-                    arrays={n: ArrayRecord(a.shape, a.dtype, digests[n]) for n, a in layout.items()},
+                    arrays={n: ArrayRecord(a.shape, a.dtype, digests[n], crcs[n]) for n, a in layout.items()},
                     attrs=attrs,
                     source_digest=source_digest,
                     spec_sha256=self.spec.digest(),
-                    data_bytes=backend.size(data, layout),
+                    data=data.name,
+                    data_bytes=backend.size(data, self.spec, next(iter(layout.values())).shape[0]),
                 )
-                with commit.temporary(folder, record_path.name) as new_record:
-                    commit.write_file(new_record, [record.render()])
-                    commit.publish_clip(data, data_path, new_record, record_path)
+                with commit.exclusive(self.path / STORE_FILE):
+                    return self._publish(data, record, record_path)
         except OSError as error:
             cause = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
-            msg = f"clip {clip!r} was not written to {data_path}: {cause}; other clips are untouched"
+            msg = f"clip {clip!r} was not written to {self.path}: {cause}; what was committed is untouched"
             raise StoreError(msg) from error
+
+    def _publish(self, new_data: Path, record: Record, record_path: Path) -> Record:
+        """Gives complete, synced data its name, then its record; returns the record as published.
+
+        The data takes the name that the committed version does not have, so that the old record describes
+        the old data until the new record replaces it, in one step.
+        """
+        folder, in_use = record_path.parent, self._data_in_use(record.clip)
+        names = self._data_names(record.clip)
+        free = next(name for name in names if name != in_use)
+        commit.remove(folder / free)  # what a killed writer left
+        record = replace(record, data=free)
+        with commit.temporary(folder, record_path.name) as new_record:
+            commit.write_document(new_record, record.render())
+            new_data.replace(folder / free)
+            commit.sync_folder(folder)
+            new_record.replace(record_path)
+            commit.sync_folder(folder)
+        for old in (folder / name for name in names if name != free):
+            try:
+                commit.remove(old)
+            except OSError as error:
+                logger.warning("the old data %s could not be removed: %s", old, error.strerror)
         return record
 
     def data_path(self, clip: str) -> Path:
         """Returns where the data of ``clip`` is, or would be."""
-        return self.path / CLIPS_FOLDER / (check_clip_id(clip) + backend_module(self.backend).SUFFIX)
+        name = self._data_in_use(clip) or self._data_names(clip)[0]
+        return self.path / CLIPS_FOLDER / name
 
     def record_path(self, clip: str) -> Path:
         """Returns where the commit record of ``clip`` is, or would be."""
         return self.path / CLIPS_FOLDER / (check_clip_id(clip) + RECORD_SUFFIX)
 
-    def open_data(self, record: Record) -> Reader:
-        """Opens the data that ``record`` describes, without keeping it open.
+    def version(self, clip: str) -> Version | None:
+        """Returns what changes whenever a clip is committed; None if it is not committed.
 
         Raises:
-            StoreError: the data is missing, or is not what the record describes.
+            StoreError: ``clip`` cannot be a clip id.
         """
-        path, layout = self.data_path(record.clip), self.spec.layout(record.frames)
-        backend = backend_module(self.backend)
-        found = backend.size(path, layout)
+        return _version(os.fspath(self.record_path(clip)))
+
+    def open_clip(self, clip: str) -> OpenClip:
+        """Opens the version of a clip that is committed now, without keeping it open.
+
+        Raises:
+            StoreError: no such clip, or it is damaged.
+        """
+        while True:
+            version = self.version(clip)
+            try:
+                record = self.record(clip)
+                arrays = self._open_data(record)
+            except StoreError as error:
+                if self.version(clip) == version:
+                    error.add_note(REPAIR)
+                    raise
+            else:
+                # Unchanged, so the data is that of the record; else somebody rewrote the clip meanwhile.
+                if self.version(clip) == version:
+                    return OpenClip(os.fspath(self.record_path(clip)), version, record, arrays)
+
+    def _open_data(self, record: Record) -> dict[str, StoredArray]:
+        path, backend = self.path / CLIPS_FOLDER / record.data, backend_module(self.backend)
+        found = backend.size(path, self.spec, record.frames)
         if found != record.data_bytes:
             msg = f"clip {record.clip!r}: {path} takes {found} bytes, its record says {record.data_bytes}"
             raise StoreError(msg)
-        return backend.open_clip(path, layout)
+        return self._stored(
+            path, record.frames, {n: array.chunk_crc32c for n, array in record.arrays.items()}
+        )
 
-    def _open_clip(self, clip: str) -> tuple[Record, Reader]:
-        if os.getpid() != self._pid:
-            # The parent's handles, and a lock that another of its threads may have held, are of no use here.
-            self._forget_open_clips()
+    def _stored(self, path: Path, frames: int, crcs: Mapping[str, str]) -> dict[str, StoredArray]:
+        layout = self.spec.layout(frames)
+        locations = backend_module(self.backend).locate(path, self.spec, frames)
+        return {name: StoredArray(locations[name], layout[name], crcs[name]) for name in layout}
+
+    def _data_names(self, clip: str) -> list[str]:
+        return data_names(check_clip_id(clip), backend_module(self.backend).SUFFIXES)
+
+    def _data_in_use(self, clip: str) -> str | None:
+        """Returns which of its two names the data of a clip has, or None if no record says so."""
         try:
-            status = self.record_path(clip).lstat()
-            version = (status.st_ino, status.st_mtime_ns, status.st_size)
-        except FileNotFoundError:
-            version = None  # record() says so
+            name = documents.read(self.record_path(clip)).get("data")
+        except (FileNotFoundError, StoreError):
+            return None
+        return name if isinstance(name, str) and name in self._data_names(clip) else None
+
+    def _kept_open(self, clip: str) -> OpenClip:
+        if os.getpid() != self._pid:
+            # A lock that another thread of the parent held would stay locked here for ever.
+            self._forget_open_clips()
         with self._lock:
-            if clip not in self._open or self._open[clip][0] != version:
-                record = self.record(clip)
-                try:
-                    self._open[clip] = version, record, self.open_data(record)
-                except StoreError as error:
-                    error.add_note(REPAIR)
-                    raise
+            opened = self._open.get(clip)
+            if opened is None or _version(opened.record_file) != opened.version:
+                opened = self._open[clip] = self.open_clip(clip)
                 if len(self._open) > OPEN_CLIPS:
                     self._open.popitem(last=False)
             self._open.move_to_end(clip)
-            _, record, reader = self._open[clip]
-        return record, reader
+        return opened
 
     def _forget_open_clips(self) -> None:
         self._lock = threading.Lock()
-        self._open: OrderedDict[str, tuple[tuple[int, int, int] | None, Record, Reader]] = OrderedDict()
+        self._open: OrderedDict[str, OpenClip] = OrderedDict()
         self._pid = os.getpid()  # last: another thread of a forked child that sees it finds the new lock
 
     def _require_space(self, clip: str, nbytes: int) -> None:
@@ -245,14 +364,21 @@ class Store:
             msg = f"clip {clip!r} needs {needed} bytes at {self.path}, {free} are free: make room"
             raise StoreError(msg)
 
-    def _require_digests(
-        self, clip: str, data: Path, layout: Mapping[str, ArrayLayout], digests: Mapping[str, str]
+    def _require_equal(
+        self, clip: str, data: Path, arrays: Mapping[str, Array], crcs: Mapping[str, str]
     ) -> None:
-        reader = backend_module(self.backend).open_clip(data, layout)
-        for name, array in layout.items():
-            if stored_digest(reader, name, array) != digests[name]:
-                msg = f"clip {clip!r}: {name!r} read back from {data} is not what was written: check the disk"
-                raise StoreError(msg)
+        try:
+            stored = self._stored(data, len(next(iter(arrays.values()))), crcs)
+            for name, array in arrays.items():
+                start = 0
+                for block in stored[name].blocks():
+                    if not np.array_equal(_bits(block), _bits(array[start : start + len(block)])):
+                        msg = f"{name!r} differs near frame {start}"
+                        raise StoreError(msg)
+                    start += len(block)
+        except StoreError as error:
+            msg = f"clip {clip!r}: {data} does not hold what was written to it: check the disk: {error}"
+            raise StoreError(msg) from error
 
 
 def create(path: str | os.PathLike[str], spec: Spec, backend: BackendName = "hdf5") -> Store:
@@ -386,3 +512,16 @@ def _require_same(store: Store, spec: Spec, backend: BackendName) -> None:
             f"choose another folder, or make a copy with `facets convert`"
         )
         raise StoreError(msg)
+
+
+def _bits(array: Array) -> Array:
+    """The values as unsigned integers, whose comparison is exact for NaN and fast for float16."""
+    return array.view(f"u{array.itemsize}")
+
+
+def _version(record_file: str) -> Version | None:
+    try:
+        status = os.lstat(record_file)
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size

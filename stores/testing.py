@@ -213,7 +213,7 @@ class StoreContract:
         files = [path for path in [store.data_path("a"), *store.data_path("a").rglob("*")] if path.is_file()]
         largest = max(files, key=lambda path: path.stat().st_size)
         largest.write_bytes(largest.read_bytes()[:-1])
-        assert [finding.name for finding in verify(store.path, full=False).damaged] == ["a"]
+        assert [finding.name for finding in verify(store.path, depth="quick").damaged] == ["a"]
         with refused(StoreError, "takes .* bytes"):
             open(store.path).read("a")
 

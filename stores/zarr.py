@@ -1,6 +1,6 @@
 """The Zarr backend: the arrays of one clip in one Zarr v3 group, one shard per array, crc32c on every chunk.
 
-Not a general Zarr reader: it reads the one layout that it writes, raw shards, without the zarr library. Any
+Not a general Zarr reader: it knows the one layout that it writes, raw shards, without the zarr library. Any
 Zarr v3 reader with the sharding codec opens these groups; groups that others write are refused.
 """
 
@@ -9,16 +9,17 @@ import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 
 from stores import commit, documents
+from stores.chunks import Location, OpenFile, crc32c
 from stores.digest import Array
 from stores.documents import Json
 from stores.errors import StoreError
 from stores.layout import ArrayLayout
+from stores.spec import Spec
 
-SUFFIX = ".zarr"
+SUFFIXES = (".zarr", ".zarr3")
 IS_FOLDER = True
 
 METADATA = "zarr.json"
@@ -26,34 +27,35 @@ GROUP: dict[str, Json] = {"zarr_format": 3, "node_type": "group", "attributes": 
 CRC_BYTES = 4
 
 
-def write(path: Path, arrays: Mapping[str, Array], layout: Mapping[str, ArrayLayout]) -> None:
+def write(path: Path, arrays: Mapping[str, Array], spec: Spec) -> None:
     """Writes the group of one clip and syncs all of it; equal arrays give equal bytes.
 
     Args:
         path: an empty folder.
-        arrays: name to array, as ``contents.check_arrays`` passed them.
-        layout: their layout.
+        arrays: name to array, C order, as ``contents.check_arrays`` passed them.
+        spec: spec of the store.
 
     Raises:
         OSError: a file could not be written in full.
     """
-    for name, array_layout in layout.items():
+    for name, layout in spec.layout(len(next(iter(arrays.values())))).items():
         folder = path / name
         folder.mkdir()
-        commit.write_file(folder / _shard_name(array_layout), _shard(arrays[name], array_layout))
-        commit.write_file(folder / METADATA, [documents.render(_metadata(array_layout))])
+        commit.write_file(folder / _shard_name(layout), _shard(arrays[name], layout))
+        commit.write_document(folder / METADATA, documents.render(_metadata(layout)))
         commit.sync_folder(folder)
-    commit.write_file(path / METADATA, [documents.render(GROUP)])
+    commit.write_document(path / METADATA, documents.render(GROUP))
     commit.sync_folder(path)
 
 
-def size(path: Path, layout: Mapping[str, ArrayLayout]) -> int:
+def size(path: Path, spec: Spec, frames: int) -> int:
     """Returns the bytes of the clip's files.
 
     Raises:
         StoreError: one is missing, one too many is there, or one is not a plain file or folder.
     """
     total = 0
+    layout = spec.layout(frames)
     try:
         for folder, expected in _tree(path, layout).items():
             if not stat.S_ISDIR(folder.lstat().st_mode):
@@ -75,88 +77,51 @@ def size(path: Path, layout: Mapping[str, ArrayLayout]) -> int:
     return total
 
 
-def open_clip(path: Path, layout: Mapping[str, ArrayLayout]) -> "ZarrClip":
-    """Opens the group of one clip.
+def locate(path: Path, spec: Spec, frames: int) -> dict[str, Location]:
+    """Opens the shards of one clip and returns where its arrays are.
 
     Raises:
-        StoreError: the group, an array or a shard is not exactly what ``write`` makes for ``layout``.
+        StoreError: the group, an array or a shard is not exactly what ``write`` makes for a clip of
+            ``frames`` frames.
     """
-    size(path, layout)
+    size(path, spec, frames)
     _check_metadata(path / METADATA, GROUP)
-    shards = {}
-    for name, array_layout in layout.items():
-        _check_metadata(path / name / METADATA, _metadata(array_layout))
-        shards[name] = _Shard(path / name / _shard_name(array_layout), array_layout)
-    return ZarrClip(shards)
-
-
-class ZarrClip:
-    """The open shards of one clip; they close when nothing refers to them."""
-
-    def __init__(self, shards: Mapping[str, "_Shard"]) -> None:
-        self._shards = shards
-
-    def read(self, name: str, start: int, stop: int) -> Array:
-        """Returns frames ``[start, stop)`` of one array; every chunk touched is checked by its crc32c.
-
-        Raises:
-            StoreError: a chunk is damaged or could not be read.
-        """
-        return self._shards[name].read(start, stop)
-
-
-class _Shard:
-    """One open shard file: chunk, crc32c, chunk, crc32c, ..., then the index and its crc32c."""
-
-    def __init__(self, path: Path, layout: ArrayLayout) -> None:
-        self._descriptor = -1
-        self._path = path
-        self._layout = layout
-        index = _index(layout)
-        offset = _chunk_count(layout) * (_chunk_bytes(layout) + CRC_BYTES)
-        try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            length = os.fstat(self._descriptor).st_size
-            stored = os.pread(self._descriptor, len(index), offset)
-        except OSError as error:
-            msg = f"{path} cannot be read: {error.strerror}"
-            raise StoreError(msg) from error
-        if length != offset + len(index) or stored != index:
-            msg = f"{path} is not a complete shard of {layout.dtype} {layout.shape}: {length} bytes"
+    locations = {}
+    for name, layout in spec.layout(frames).items():
+        _check_metadata(path / name / METADATA, _metadata(layout))
+        shard = OpenFile(path / name / _shard_name(layout))
+        index, end = _index(layout), layout.chunk_count * _stride(layout)
+        if shard.size != end + len(index) or shard.read(end, len(index)) != index:
+            msg = f"{shard.path} is not a complete shard of {layout.dtype} {layout.shape}: {shard.size} bytes"
             raise StoreError(msg)
+        locations[name] = Location(shard, range(0, end, _stride(layout)))
+    return locations
 
-    def __del__(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
 
-    def read(self, start: int, stop: int) -> Array:
-        layout, chunk, length = self._layout, self._layout.chunk_frames, _chunk_bytes(self._layout)
-        values = np.empty((stop - start, *layout.shape[1:]), layout.dtype)
-        for number in range(start // chunk, -(-stop // chunk)):
-            offset = number * (length + CRC_BYTES)
-            try:
-                # pread has no file position, so threads and forked processes may share the descriptor.
-                data = os.pread(self._descriptor, length, offset)
-                crc = os.pread(self._descriptor, CRC_BYTES, offset + length)
-            except OSError as error:
-                msg = f"{self._path}: chunk {number} cannot be read: {error.strerror}"
-                raise StoreError(msg) from error
-            first = number * chunk
-            if len(data) != length or _crc(data) != crc:
-                msg = f"{self._path}: chunk {number} (frames {first}:{first + chunk}) fails its crc32c"
+def check_rest(path: Path, spec: Spec, frames: int) -> None:
+    """Checks what other readers of Zarr see beside the values: padding and the shards' own CRCs.
+
+    Raises:
+        StoreError: a chunk is not padded with zeros, or fails the CRC that is stored behind it.
+    """
+    for name, location in locate(path, spec, frames).items():
+        layout = spec.layout(frames)[name]
+        for number, (offset, (low, high)) in enumerate(
+            zip(location.offsets, layout.chunk_bounds(), strict=True)
+        ):
+            data = location.file.read(offset, _stride(layout))
+            values = (high - low) * layout.row_bytes
+            if _crc(data[:-CRC_BYTES]) != data[-CRC_BYTES:] or data[values:-CRC_BYTES].strip(b"\0"):
+                msg = f"{location.file.path}: chunk {number} fails its crc32c or is not padded with zeros"
                 raise StoreError(msg)
-            rows = np.frombuffer(data, layout.dtype, length // values.itemsize).reshape(
-                chunk, *layout.shape[1:]
-            )
-            low, high = max(start, first), min(stop, first + chunk)
-            values[low - start : high - start] = rows[low - first : high - first]
-        return values
 
 
 def _shard(array: Array, layout: ArrayLayout) -> Iterator[bytes | memoryview]:
-    chunk = layout.chunk_frames
-    for first in range(0, layout.shape[0], chunk):
-        data = array[first : first + chunk].tobytes().ljust(_chunk_bytes(layout), b"\0")
+    length = layout.chunk_frames * layout.row_bytes
+    for low, high in layout.chunk_bounds():
+        data: bytes | memoryview = array[low:high].data.cast("B")
+        if len(data) < length:
+            data = bytes(data).ljust(length, b"\0")
         yield data
         yield _crc(data)
     yield _index(layout)
@@ -164,9 +129,8 @@ def _shard(array: Array, layout: ArrayLayout) -> Iterator[bytes | memoryview]:
 
 def _index(layout: ArrayLayout) -> bytes:
     """The shard index: ``(offset, length)`` of each chunk as little-endian uint64, then its crc32c."""
-    length = _chunk_bytes(layout) + CRC_BYTES
-    count = _chunk_count(layout)
-    entries = np.stack([np.arange(count) * length, np.full(count, length)], axis=1).astype("<u8").tobytes()
+    stride, count = _stride(layout), layout.chunk_count
+    entries = np.stack([np.arange(count) * stride, np.full(count, stride)], axis=1).astype("<u8").tobytes()
     return entries + _crc(entries)
 
 
@@ -185,7 +149,7 @@ def _metadata(layout: ArrayLayout) -> dict[str, Json]:
         "dimension_names": [*layout.dims],
         "chunk_grid": {
             "name": "regular",
-            "configuration": {"chunk_shape": [_chunk_count(layout) * chunk, *rest]},
+            "configuration": {"chunk_shape": [layout.chunk_count * chunk, *rest]},
         },
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
         "fill_value": fill,
@@ -222,13 +186,10 @@ def _shard_name(layout: ArrayLayout) -> str:
     return ".".join(["c", *("0" for _ in layout.shape)])
 
 
-def _chunk_count(layout: ArrayLayout) -> int:
-    return -(-layout.shape[0] // layout.chunk_frames)
+def _stride(layout: ArrayLayout) -> int:
+    """Bytes of a chunk and of the CRC behind it."""
+    return layout.chunk_frames * layout.row_bytes + CRC_BYTES
 
 
-def _chunk_bytes(layout: ArrayLayout) -> int:
-    return layout.chunk_frames * layout.row_bytes
-
-
-def _crc(data: bytes) -> bytes:
-    return int(google_crc32c.value(data)).to_bytes(CRC_BYTES, "little")
+def _crc(data: bytes | memoryview) -> bytes:
+    return crc32c(data).to_bytes(CRC_BYTES, "little")

@@ -48,6 +48,24 @@ def test_every_other_field_decides_the_digest():
         assert list(differences(spec, other)) == [name]
 
 
+@pytest.mark.parametrize("name", ["weights_sha256", "image_size", "mean", "std"])
+def test_what_is_not_known_of_features_is_null_and_decides_the_digest(name):
+    known = feature_spec()
+    unknown = dataclasses.replace(known, **{name: None})
+    assert unknown.to_json()[name] is None
+    assert FeatureSpec.from_json(unknown.to_json()) == unknown
+    assert unknown.digest() != known.digest()
+    assert differences(unknown, known) == {name: (None, getattr(known, name))}
+
+
+@pytest.mark.parametrize(
+    "name", ["stream", "backbone", "weights", "interpolation", "decoder", "dtype", "dim"]
+)
+def test_what_is_always_known_of_features_is_never_null(name):
+    with pytest.raises(StoreError, match=f"{name} is None"):
+        dataclasses.replace(feature_spec(), **{name: None})
+
+
 def test_the_digest_does_not_move():
     assert feature_spec().digest() == "41d337189ee528105d4fe2f5e8bee5fb87a2de744e84803aee5ca817bf42cb89"
     assert label_spec().digest() == "dff76cfed40f9654c1eb07234c48c450462da93cff3c35d36719518ae2571991"
@@ -58,7 +76,10 @@ def test_the_digest_does_not_move():
     [
         ({"dim": 0}, "dim is 0, expected a positive integer"),
         ({"dim": True}, "dim is True"),
+        ({"image_size": 0}, "image_size is 0, expected a positive integer, or null"),
+        ({"image_size": ""}, "image_size is ''"),
         ({"dtype": "float64"}, "dtype is 'float64', expected float16 or float32"),
+        ({"weights_sha256": ""}, "or null"),
         ({"weights_sha256": "abc"}, "64 lower-case hexadecimal digits"),
         ({"std": (1, 1, 0)}, "positive"),
         ({"mean": (float("nan"), 0, 0)}, "finite"),
