@@ -195,10 +195,11 @@ def _blocks(
     layout: Mapping[str, ArrayLayout],
 ) -> Iterator[bytes | memoryview]:
     """Yields the whole file: what HDF5 wrote, and in its place each chunk of values, padded with zeros."""
+    bounds = {name: array.chunk_bounds() for name, array in layout.items()}
     position = 0
     for offset, name, number in values:
         yield image[position:offset]
-        low, high = layout[name].chunk_bounds()[number]
+        low, high = bounds[name][number]
         data = arrays[name][low:high].data.cast("B")
         yield data
         position = offset + len(data)
