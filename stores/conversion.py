@@ -9,6 +9,7 @@ from pathlib import Path
 from stores.digest import array_digest
 from stores.errors import StoreError
 from stores.progress import Progress, silent
+from stores.record import Record
 from stores.store import BackendName, Store, create, open
 
 
@@ -32,8 +33,8 @@ def convert(
 
     Raises:
         SpecMismatch: ``dst`` is a store with another spec.
-        StoreError: ``src`` and ``dst`` are one folder, ``dst`` is of another backend, or a clip of ``src`` is
-            damaged; the clips before it are in the copy.
+        StoreError: ``src`` and ``dst`` are one folder, ``dst`` is of another backend, the disk has no room for
+            the copy, or a clip of ``src`` is damaged; the clips before it are in the copy.
     """
     source = open(src)
     if Path(src).resolve() == Path(dst).resolve():
@@ -41,19 +42,28 @@ def convert(
         raise StoreError(msg)
     copy = create(dst, source.spec, backend)
     clips = source.clips()
-    for done, clip in enumerate(clips, start=1):
-        _copy_clip(source, copy, clip)
+    records = [source.record(clip) for clip in clips]
+    left = [record for record in records if not _is_there(copy, record)]
+    copy.require_space(f"the copy of {source.path}", sum(record.data_bytes for record in left))
+    for done, record in enumerate(left, start=len(clips) - len(left) + 1):
+        _copy_clip(source, copy, record)
         progress("convert", len(clips), done)
     return copy
 
 
-def _copy_clip(source: Store, copy: Store, clip: str) -> None:
-    record = source.record(clip)
-    wanted = (record.arrays, record.attrs, record.source_digest)
-    if copy.has(clip):
-        there = copy.record(clip)
-        if (there.arrays, there.attrs, there.source_digest) == wanted:
-            return
+def _is_there(copy: Store, record: Record) -> bool:
+    if not copy.has(record.clip):
+        return False
+    there = copy.record(record.clip)
+    return (there.arrays, there.attrs, there.source_digest) == (
+        record.arrays,
+        record.attrs,
+        record.source_digest,
+    )
+
+
+def _copy_clip(source: Store, copy: Store, record: Record) -> None:
+    clip = record.clip
     arrays = {name: source.read(clip, name) for name in record.arrays}
     for name, array in arrays.items():
         if array_digest(array) != record.arrays[name].sha256:

@@ -225,7 +225,7 @@ class Store:
         }
         crcs = {name: checksums(ordered[name], array) for name, array in layout.items()}
         try:
-            self._require_space(clip, sum(array.padded_bytes for array in layout.values()))
+            self.require_space(f"clip {clip!r}", sum(array.padded_bytes for array in layout.values()))
             # SHA-256 takes as long as the disk: one thread hashes while the other one waits.
             with (
                 ThreadPoolExecutor(1) as hashing,
@@ -357,11 +357,24 @@ class Store:
         self._open: OrderedDict[str, OpenClip] = OrderedDict()
         self._pid = os.getpid()  # last: another thread of a forked child that sees it finds the new lock
 
-    def _require_space(self, clip: str, nbytes: int) -> None:
+    def require_space(self, what: str, nbytes: int) -> None:
+        """Passes if the disk has room for ``nbytes`` of data and a tenth more.
+
+        Args:
+            what: what is to be written, for the message.
+            nbytes: bytes of its data.
+
+        Raises:
+            StoreError: the disk has less.
+        """
         needed = nbytes + nbytes // 10 + SPARE_BYTES
-        free = shutil.disk_usage(self.path).free
+        try:
+            free = shutil.disk_usage(self.path).free
+        except OSError as error:
+            msg = f"the free space at {self.path} is not known: {error}"
+            raise StoreError(msg) from error
         if free < needed:
-            msg = f"clip {clip!r} needs {needed} bytes at {self.path}, {free} are free: make room"
+            msg = f"{what} needs {needed} bytes at {self.path}, {free} are free: make room"
             raise StoreError(msg)
 
     def _require_equal(

@@ -105,6 +105,12 @@ def test_a_full_disk_is_noticed_before_anything_is_written(tmp_path, monkeypatch
     with pytest.raises(StoreError, match=r"'clip' needs \d+ bytes at .*, 1000 are free: make room"):
         store.write("clip", NEW)
     assert list((store.path / "clips").iterdir()) == []
+    monkeypatch.undo()
+    store.write("clip", NEW)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(StoreError, match=r"the copy of .*store needs \d+ bytes at .*copy, 1000 are free"):
+        stores.convert(store.path, tmp_path / "copy", "zarr")
+    assert list((tmp_path / "copy" / "clips").iterdir()) == []
 
 
 def test_a_disk_that_returns_other_bytes_is_noticed_before_the_commit(tmp_path, monkeypatch):

@@ -232,7 +232,7 @@ def test_a_label_record_without_a_split_is_refused(tmp_path, monkeypatch):
     store.write("a", label_arrays(3, store.spec), {})
     monkeypatch.undo()
     with pytest.raises(StoreError, match="'split' is None"):
-        stores.describe(store.path)
+        store.record("a")
 
 
 def test_strided_arrays_are_written_by_value(store):
