@@ -33,8 +33,8 @@ def convert(
 
     Raises:
         SpecMismatch: ``dst`` is a store with another spec.
-        StoreError: ``src`` and ``dst`` are one folder, ``dst`` is of another backend, the disk has no room for
-            the copy, or a clip of ``src`` is damaged; the clips before it are in the copy.
+        StoreError: ``src`` and ``dst`` are one folder, ``dst`` is of another backend, the disk has no room, or
+            a clip of ``src`` is damaged; the clips before it are in the copy.
     """
     source = open(src)
     if Path(src).resolve() == Path(dst).resolve():

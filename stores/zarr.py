@@ -170,7 +170,11 @@ def _metadata(layout: ArrayLayout) -> dict[str, Json]:
 
 
 def _check_metadata(path: Path, expected: Mapping[str, Json]) -> None:
-    found = documents.read(path)
+    try:
+        found = documents.read(path)
+    except FileNotFoundError as error:
+        msg = f"{path} is missing"
+        raise StoreError(msg) from error
     if documents.canonical(found) != documents.canonical(expected):
         names = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
         msg = f"{path}: {', '.join(names)} not as this format writes it; refused"
