@@ -4,11 +4,12 @@ Not aware of how features are made or used: nothing here imports torch; file for
 use.
 """
 
+from stores.backends import BackendName
 from stores.conversion import convert
 from stores.description import Description, describe
 from stores.record import ArrayRecord, Record
 from stores.spec import FeatureSpec, LabelSpec, differences
-from stores.store import BackendName, Store, create, open
+from stores.store import Store, create, open
 from stores.verification import Finding, Verification, verify
 
 __all__ = [

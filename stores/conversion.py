@@ -6,11 +6,13 @@ Not a migration of specs or versions: the copy holds the same numbers under the 
 import os
 from pathlib import Path
 
+from stores.backends import BackendName
 from stores.digest import array_digest
 from stores.errors import StoreError
 from stores.progress import Progress, silent
 from stores.record import Record
-from stores.store import BackendName, Store, create, open
+from stores.store import Store, create, open
+from stores.writing import require_space
 
 
 def convert(
@@ -33,8 +35,8 @@ def convert(
 
     Raises:
         SpecMismatch: ``dst`` is a store with another spec.
-        StoreError: ``src`` and ``dst`` are one folder, ``dst`` is of another backend, the disk has no room, or
-            a clip of ``src`` is damaged; the clips before it are in the copy.
+        StoreError: ``src`` and ``dst`` are one folder, ``dst`` is of another backend, the disk is full,
+            or a clip of ``src`` is damaged; the clips before it are in the copy.
     """
     source = open(src)
     if Path(src).resolve() == Path(dst).resolve():
@@ -44,7 +46,7 @@ def convert(
     clips = source.clips()
     records = [source.record(clip) for clip in clips]
     left = [record for record in records if not _is_there(copy, record)]
-    copy.require_space(f"the copy of {source.path}", sum(record.data_bytes for record in left))
+    require_space(copy.path, f"the copy of {source.path}", sum(record.data_bytes for record in left))
     for done, record in enumerate(left, start=len(clips) - len(left) + 1):
         _copy_clip(source, copy, record)
         progress("convert", len(clips), done)

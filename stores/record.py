@@ -6,6 +6,7 @@ Not the data: a record without its data is damage, data without its record does 
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from stores import documents
@@ -14,6 +15,7 @@ from stores.documents import Json
 from stores.errors import StoreError
 from stores.spec import Spec
 
+SUFFIX = ".json"
 MAX_ID_BYTES = 200
 CRC_DIGITS = 8
 KEYS = {
@@ -163,9 +165,35 @@ class Record:
         return cls(clip, frames, arrays, attrs, source, spec.digest(), data, size)
 
 
+def record_name(clip: str) -> str:
+    """Returns the name of the commit record of ``clip``."""
+    return clip + SUFFIX
+
+
+def clip_of(name: str) -> str | None:
+    """Returns the clip whose commit record is called ``name``, or None if it is no record's name."""
+    clip = name.removesuffix(SUFFIX)
+    return clip if clip != name and is_clip_id(clip) else None
+
+
 def data_names(clip: str, suffixes: Collection[str]) -> list[str]:
     """Returns the names that the data of ``clip`` may have; a rewritten clip goes from one to the other."""
     return [clip + suffix for suffix in suffixes]
+
+
+def data_in_use(record: Path, suffixes: Collection[str]) -> str | None:
+    """Returns which name the data of a clip has, or None if there is no record that says so.
+
+    Args:
+        record: where the record is, or would be.
+        suffixes: what the backend's names of data end in.
+    """
+    try:
+        name = documents.read(record).get("data")
+    except (FileNotFoundError, StoreError):
+        return None
+    names = data_names(record.name.removesuffix(SUFFIX), suffixes)
+    return name if isinstance(name, str) and name in names else None
 
 
 def is_clip_id(clip: str) -> bool:

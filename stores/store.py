@@ -1,67 +1,34 @@
-"""A store: the folder of committed clips, created, opened, read and written here.
+"""A store: the folder of committed clips, created, opened and read here.
 
-Not the file formats (``stores.hdf5``, ``stores.zarr``) and not the order of a commit (``stores.commit``).
+Not the file formats (``stores.backends``) and not the steps of a commit (``stores.writing``).
 """
 
-import errno
-import logging
 import operator
 import os
-import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import TypeAlias
 
-import numpy as np
-
-from stores import commit, contents, documents
-from stores.chunks import Location, StoredArray, checksums
-from stores.digest import Array, array_digest
+from stores import commit, documents
+from stores.backends import BackendName, backend_module, open_arrays
+from stores.chunks import StoredArray
+from stores.digest import Array
 from stores.documents import Json
 from stores.errors import FormatVersionError, SpecMismatch, StoreError
-from stores.record import ArrayRecord, Record, check_clip_id, data_names, is_clip_id
+from stores.record import Record, check_clip_id, clip_of, data_in_use, data_names, record_name
 from stores.spec import SPEC_KINDS, Spec, differences
-
-logger = logging.getLogger(__name__)
+from stores.writing import write_clip
 
 FORMAT = "facets-store"
 VERSION = 1
 STORE_FILE = "store.json"
 CLIPS_FOLDER = "clips"
-RECORD_SUFFIX = ".json"
 OPEN_CLIPS = 64
-SPARE_BYTES = 2**20
 REPAIR = "`facets verify --repair` removes damaged clips, `facets features` makes them again"
-
-BackendName = Literal["hdf5", "zarr"]
-
-
-class Backend(Protocol):
-    """What a module must hold to be a file format of clips; ``stores.testing.StoreContract`` is its test.
-
-    Attributes:
-        SUFFIXES: what names of data end in: the usual one, and the one that a rewrite alternates with.
-        IS_FOLDER: the data of a clip is a folder, not a file.
-    """
-
-    SUFFIXES: tuple[str, str]
-    IS_FOLDER: bool
-
-    def write(self, path: Path, arrays: Mapping[str, Array], spec: Spec) -> None:
-        """Writes and syncs a clip into the empty file or folder ``path``; ``OSError`` if it cannot."""
-
-    def size(self, path: Path, spec: Spec, frames: int) -> int:
-        """Returns the clip's bytes on disk; ``StoreError`` if a part is missing or is not a plain file."""
-
-    def locate(self, path: Path, spec: Spec, frames: int) -> dict[str, Location]:
-        """Opens a clip and finds its chunks; ``StoreError`` if it is anything else than ``write`` makes."""
-
-    def check_rest(self, path: Path, spec: Spec, frames: int) -> None:
-        """Checks what is stored beside the arrays for other readers; ``StoreError`` if it is wrong."""
 
 
 Version: TypeAlias = tuple[int, int, int, int]
@@ -112,8 +79,7 @@ class Store:
         """Returns the ids of the committed clips, sorted."""
         with os.scandir(self.path / CLIPS_FOLDER) as entries:
             files = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
-        ids = [name.removesuffix(RECORD_SUFFIX) for name in files if name.endswith(RECORD_SUFFIX)]
-        return sorted(filter(is_clip_id, ids))
+        return sorted(clip for clip in map(clip_of, files) if clip is not None)
 
     def has(self, clip: str) -> bool:
         """Says whether ``clip`` is committed.
@@ -216,74 +182,26 @@ class Store:
                 committed is untouched, unless the disk fails in the very last step: then the clip may have
                 its new version.
         """
-        record_path = self.record_path(clip)
-        attrs = contents.check_attrs(clip, attrs or {}, self.spec)
-        layout = contents.check_arrays(clip, arrays, self.spec)
-        folder, backend = self.path / CLIPS_FOLDER, backend_module(self.backend)
-        ordered = {
-            name: arrays[name].astype(array.dtype, order="C", copy=False) for name, array in layout.items()
-        }
-        crcs = {name: checksums(ordered[name], array) for name, array in layout.items()}
-        try:
-            self.require_space(f"clip {clip!r}", sum(array.padded_bytes for array in layout.values()))
-            # SHA-256 takes as long as the disk: one thread hashes while the other one waits.
-            with (
-                ThreadPoolExecutor(1) as hashing,
-                commit.temporary(folder, clip + backend.SUFFIXES[0], tree=backend.IS_FOLDER) as data,
-            ):
-                hashed = hashing.submit(lambda: {n: array_digest(array) for n, array in ordered.items()})
-                backend.write(data, ordered, self.spec)
-                self._require_equal(clip, data, ordered, crcs)
-                digests = hashed.result()
-                record = Record(
-                    clip=clip,
-                    frames=next(iter(layout.values())).shape[0],
-                    arrays={n: ArrayRecord(a.shape, a.dtype, digests[n], crcs[n]) for n, a in layout.items()},
-                    attrs=attrs,
-                    source_digest=source_digest,
-                    spec_sha256=self.spec.digest(),
-                    data=data.name,
-                    data_bytes=backend.size(data, self.spec, next(iter(layout.values())).shape[0]),
-                )
-                with commit.exclusive(self.path / STORE_FILE):
-                    return self._publish(data, record, record_path)
-        except OSError as error:
-            cause = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
-            msg = f"clip {clip!r} was not written to {self.path}: {cause}; what was committed is untouched"
-            raise StoreError(msg) from error
-
-    def _publish(self, new_data: Path, record: Record, record_path: Path) -> Record:
-        """Gives complete, synced data its name, then its record; returns the record as published.
-
-        The data takes the name that the committed version does not have, so that the old record describes
-        the old data until the new record replaces it, in one step.
-        """
-        folder, in_use = record_path.parent, self._data_in_use(record.clip)
-        names = self._data_names(record.clip)
-        free = next(name for name in names if name != in_use)
-        commit.remove(folder / free)  # what a killed writer left
-        record = replace(record, data=free)
-        with commit.temporary(folder, record_path.name) as new_record:
-            commit.write_document(new_record, record.render())
-            new_data.replace(folder / free)
-            commit.sync_folder(folder)
-            new_record.replace(record_path)
-            commit.sync_folder(folder)
-        for old in (folder / name for name in names if name != free):
-            try:
-                commit.remove(old)
-            except OSError as error:
-                logger.warning("the old data %s could not be removed: %s", old, error.strerror)
-        return record
+        return write_clip(
+            self.path / CLIPS_FOLDER,
+            self.path / STORE_FILE,
+            self.spec,
+            backend_module(self.backend),
+            check_clip_id(clip),
+            arrays,
+            attrs or {},
+            source_digest,
+        )
 
     def data_path(self, clip: str) -> Path:
         """Returns where the data of ``clip`` is, or would be."""
-        name = self._data_in_use(clip) or self._data_names(clip)[0]
-        return self.path / CLIPS_FOLDER / name
+        suffixes = backend_module(self.backend).SUFFIXES
+        record = self.record_path(clip)
+        return record.with_name(data_in_use(record, suffixes) or data_names(clip, suffixes)[0])
 
     def record_path(self, clip: str) -> Path:
         """Returns where the commit record of ``clip`` is, or would be."""
-        return self.path / CLIPS_FOLDER / (check_clip_id(clip) + RECORD_SUFFIX)
+        return self.path / CLIPS_FOLDER / record_name(check_clip_id(clip))
 
     def version(self, clip: str) -> Version | None:
         """Returns what changes whenever a clip is committed; None if it is not committed.
@@ -319,25 +237,8 @@ class Store:
         if found != record.data_bytes:
             msg = f"clip {record.clip!r}: {path} takes {found} bytes, its record says {record.data_bytes}"
             raise StoreError(msg)
-        return self._stored(
-            path, record.frames, {n: array.chunk_crc32c for n, array in record.arrays.items()}
-        )
-
-    def _stored(self, path: Path, frames: int, crcs: Mapping[str, str]) -> dict[str, StoredArray]:
-        layout = self.spec.layout(frames)
-        locations = backend_module(self.backend).locate(path, self.spec, frames)
-        return {name: StoredArray(locations[name], layout[name], crcs[name]) for name in layout}
-
-    def _data_names(self, clip: str) -> list[str]:
-        return data_names(check_clip_id(clip), backend_module(self.backend).SUFFIXES)
-
-    def _data_in_use(self, clip: str) -> str | None:
-        """Returns which of its two names the data of a clip has, or None if no record says so."""
-        try:
-            name = documents.read(self.record_path(clip)).get("data")
-        except (FileNotFoundError, StoreError):
-            return None
-        return name if isinstance(name, str) and name in self._data_names(clip) else None
+        crcs = {name: array.chunk_crc32c for name, array in record.arrays.items()}
+        return open_arrays(backend, path, self.spec, record.frames, crcs)
 
     def _kept_open(self, clip: str) -> OpenClip:
         if os.getpid() != self._pid:
@@ -345,53 +246,20 @@ class Store:
             self._forget_open_clips()
         with self._lock:
             opened = self._open.get(clip)
-            if opened is None or _version(opened.record_file) != opened.version:
-                opened = self._open[clip] = self.open_clip(clip)
-                if len(self._open) > OPEN_CLIPS:
-                    self._open.popitem(last=False)
+        if opened is None or _version(opened.record_file) != opened.version:
+            # Not under the lock: other threads read other clips meanwhile.
+            opened = self.open_clip(clip)
+        with self._lock:
+            self._open[clip] = opened
             self._open.move_to_end(clip)
+            if len(self._open) > OPEN_CLIPS:
+                self._open.popitem(last=False)
         return opened
 
     def _forget_open_clips(self) -> None:
         self._lock = threading.Lock()
         self._open: OrderedDict[str, OpenClip] = OrderedDict()
         self._pid = os.getpid()  # last: another thread of a forked child that sees it finds the new lock
-
-    def require_space(self, what: str, nbytes: int) -> None:
-        """Passes if the disk has room for ``nbytes`` of data and a tenth more.
-
-        Args:
-            what: what is to be written, for the message.
-            nbytes: bytes of its data.
-
-        Raises:
-            StoreError: the disk has less.
-        """
-        needed = nbytes + nbytes // 10 + SPARE_BYTES
-        try:
-            free = shutil.disk_usage(self.path).free
-        except OSError as error:
-            msg = f"the free space at {self.path} is not known: {error}"
-            raise StoreError(msg) from error
-        if free < needed:
-            msg = f"{what} needs {needed} bytes at {self.path}, {free} are free: make room"
-            raise StoreError(msg)
-
-    def _require_equal(
-        self, clip: str, data: Path, arrays: Mapping[str, Array], crcs: Mapping[str, str]
-    ) -> None:
-        try:
-            stored = self._stored(data, len(next(iter(arrays.values()))), crcs)
-            for name, array in arrays.items():
-                start = 0
-                for block in stored[name].blocks():
-                    if not np.array_equal(_bits(block), _bits(array[start : start + len(block)])):
-                        msg = f"{name!r} differs near frame {start}"
-                        raise StoreError(msg)
-                    start += len(block)
-        except StoreError as error:
-            msg = f"clip {clip!r}: {data} does not hold what was written to it: check the disk: {error}"
-            raise StoreError(msg) from error
 
 
 def create(path: str | os.PathLike[str], spec: Spec, backend: BackendName = "hdf5") -> Store:
@@ -478,25 +346,6 @@ def open(path: str | os.PathLike[str]) -> Store:
     return Store(folder, store_spec, "hdf5" if backend == "hdf5" else "zarr")
 
 
-def backend_module(name: object) -> Backend:
-    """Returns the module of a backend; imported on first use, so that the command line starts fast.
-
-    Raises:
-        StoreError: no such backend.
-    """
-    match name:
-        case "hdf5":
-            from stores import hdf5
-
-            return hdf5
-        case "zarr":
-            from stores import zarr
-
-            return zarr
-    msg = f"unknown backend {name!r}: expected {' or '.join(get_args(BackendName))}"
-    raise StoreError(msg)
-
-
 def _require_empty(folder: Path) -> None:
     # A creation that was killed leaves at most an empty folder of clips and temporaries.
     if not os.path.lexists(folder):
@@ -525,11 +374,6 @@ def _require_same(store: Store, spec: Spec, backend: BackendName) -> None:
             f"choose another folder, or make a copy with `facets convert`"
         )
         raise StoreError(msg)
-
-
-def _bits(array: Array) -> Array:
-    """The values as unsigned integers, whose comparison is exact for NaN and fast for float16."""
-    return array.view(f"u{array.itemsize}")
 
 
 def _version(record_file: str) -> Version | None:

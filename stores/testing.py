@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from stores.backends import BackendName
 from stores.conversion import convert
 from stores.description import describe
 from stores.digest import Array, array_digest
 from stores.documents import Json
 from stores.errors import SpecMismatch, StoreError
 from stores.spec import FeatureSpec, LabelSpec
-from stores.store import BackendName, Store, create, open
+from stores.store import Store, create, open
 from stores.verification import verify
 
 LABEL_ATTRS: dict[str, Json] = {"split": "train", "fps": 30.0, "subject": "", "corpus": "rendered"}

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from stores import commit
+from stores.backends import backend_module
 from stores.chunks import StoredArray
 from stores.errors import StoreError
 from stores.progress import Progress, silent
 from stores.record import is_clip_id
-from stores.store import CLIPS_FOLDER, STORE_FILE, Store, Version, backend_module, open
+from stores.store import CLIPS_FOLDER, STORE_FILE, Store, Version, open
 
 SAMPLED_CHUNKS = 4
 

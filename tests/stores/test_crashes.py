@@ -92,7 +92,7 @@ def test_a_failing_disk_is_a_clean_error_and_leaves_no_temporaries(tmp_path, mon
     store.write("beside", OLD)
     with monkeypatch.context() as patch:
         _fail_at(patch, ("fsync",), 0, OSError(code, os.strerror(code)))
-        with pytest.raises(StoreError, match=r"'clip' was not written to .*store: .*untouched"):
+        with pytest.raises(StoreError, match=r"'clip' was not written to .*store/clips: .*untouched"):
             store.write("clip", NEW)
     assert store.clips() == ["beside"]
     assert stores.verify(store.path).ok
@@ -168,14 +168,14 @@ def test_a_writer_killed_in_its_loop_leaves_a_store_that_verifies(tmp_path, back
 def test_a_running_writer_keeps_its_temporaries_when_another_opens_the_store(tmp_path, monkeypatch, backend):
     store = stores.create(tmp_path / "store", SPEC, backend)
     seen = []
-    read_back = stores.Store._require_equal
+    read_back = stores.writing._require_equal
 
     def open_meanwhile(*arguments):
         stores.create(store.path, SPEC, backend)
         seen.append(stores.verify(store.path, repair=True).ok)
         read_back(*arguments)
 
-    monkeypatch.setattr("stores.Store._require_equal", open_meanwhile)
+    monkeypatch.setattr("stores.writing._require_equal", open_meanwhile)
     store.write("clip", OLD)
     assert seen == [True]
     np.testing.assert_array_equal(store.read("clip"), OLD["features"])

@@ -12,6 +12,7 @@ import xarray
 import zarr
 
 import stores
+from stores.backends import backend_module
 from stores.errors import StoreError
 from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
@@ -157,7 +158,7 @@ def test_a_hostile_hdf5_file_is_refused_before_anything_is_read(hdf5_store, tmp_
     with h5py.File(path, "r+") as file:
         attack(file, outside)
     with pytest.raises(StoreError, match=match):
-        stores.store.backend_module("hdf5").locate(path, SPEC, 300)
+        backend_module("hdf5").locate(path, SPEC, 300)
     with pytest.raises(StoreError):
         stores.open(hdf5_store.path).read("a")
 
@@ -167,7 +168,7 @@ def test_what_is_not_hdf5_is_a_store_error(hdf5_store, data):
     path = hdf5_store.data_path("a")
     path.write_bytes(data)
     with pytest.raises(StoreError, match=r"not a readable clip|ends at byte"):
-        stores.store.backend_module("hdf5").locate(path, SPEC, 300)
+        backend_module("hdf5").locate(path, SPEC, 300)
 
 
 def _metadata(clip, change):
@@ -195,7 +196,7 @@ def _metadata(clip, change):
 def test_zarr_metadata_that_this_format_does_not_write_is_refused(zarr_store, change):
     _metadata(zarr_store.data_path("a"), change)
     with pytest.raises(StoreError, match="not as this format writes it"):
-        stores.store.backend_module("zarr").locate(zarr_store.data_path("a"), SPEC, 300)
+        backend_module("zarr").locate(zarr_store.data_path("a"), SPEC, 300)
     with pytest.raises(StoreError):
         stores.open(zarr_store.path).read("a")
 
