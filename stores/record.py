@@ -3,6 +3,7 @@
 Not the data: a record without its data is damage, data without its record does not exist.
 """
 
+import operator
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -96,13 +97,21 @@ class Record:
         return documents.render({**content, "record_sha256": documents.digest(content)})
 
     @classmethod
-    def parse(cls, document: Mapping[str, Any], clip: str, spec: Spec, suffixes: Collection[str]) -> "Record":
+    def parse(
+        cls,
+        document: Mapping[str, Any],
+        clip: str,
+        spec: Spec,
+        spec_sha256: str,
+        suffixes: Collection[str],
+    ) -> "Record":
         """Builds the record of ``clip`` from its JSON object and checks it against the store's spec.
 
         Args:
             document: the JSON object.
             clip: id that the record must have.
             spec: spec of the store.
+            spec_sha256: its digest, which thousands of records need not compute.
             suffixes: what the backend's names of data end in.
 
         Raises:
@@ -118,10 +127,10 @@ class Record:
         if document["clip"] != clip:
             msg = f"clip {clip!r}: record is of clip {document['clip']!r}"
             raise StoreError(msg)
-        if document["spec_sha256"] != spec.digest():
+        if document["spec_sha256"] != spec_sha256:
             msg = (
                 f"clip {clip!r}: record is of a store with spec {document['spec_sha256']!r}, this store has "
-                f"{spec.digest()!r}; clips of different specs never mix"
+                f"{spec_sha256!r}; clips of different specs never mix"
             )
             raise StoreError(msg)
         try:
@@ -134,7 +143,7 @@ class Record:
                 )
                 for name, array in document["arrays"].items()
             }
-            frames, size = int(document["frames"]), int(document["data_bytes"])
+            frames, size = operator.index(document["frames"]), operator.index(document["data_bytes"])
             attrs, source = check_attrs(clip, document["attrs"], spec), str(document["source_digest"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             msg = f"clip {clip!r}: malformed record: {error!r}"
@@ -162,7 +171,7 @@ class Record:
             if len(array.chunk_crc32c) != digits or re.fullmatch("[0-9a-f]*", array.chunk_crc32c) is None:
                 msg = f"clip {clip!r}: record's chunk_crc32c of {name!r} is not {digits} hexadecimal digits"
                 raise StoreError(msg)
-        return cls(clip, frames, arrays, attrs, source, spec.digest(), data, size)
+        return cls(clip, frames, arrays, attrs, source, spec_sha256, data, size)
 
 
 def record_name(clip: str) -> str:

@@ -67,6 +67,7 @@ class Store:
         self.path = path
         self.spec = spec
         self.backend = backend
+        self._spec_sha256 = spec.digest()
         self._forget_open_clips()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -102,7 +103,9 @@ class Store:
             msg = f"clip {clip!r} is not in the store {self.path}: it has no commit record"
             raise StoreError(msg) from error
         try:
-            return Record.parse(document, clip, self.spec, backend_module(self.backend).SUFFIXES)
+            return Record.parse(
+                document, clip, self.spec, self._spec_sha256, backend_module(self.backend).SUFFIXES
+            )
         except StoreError as error:
             error.add_note(f"in the store {self.path}; {REPAIR}")
             raise
