@@ -15,10 +15,10 @@ PACKAGES := stores extract temporal pipeline
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help features sweep table test check lint types bench clean
+.PHONY: help features sweep table test test-faults check lint types bench clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 	@echo "  variables: CONFIG=file.yaml or a packaged name, WORK=folder, DEVICE=auto|cpu|cuda, JOBS=test processes"
 
 # The environment is made from uv.lock: with uv where it is, else with a uv from PyPI in a venv of its own.
@@ -40,6 +40,9 @@ table: sweep  ## everything, then the results table
 
 test: $(VENV)/.made  ## the test suite
 	$(RUN) pytest -n $(JOBS)
+
+test-faults: $(VENV)/.made  ## the whole fault-injection campaigns: kills, failing disks, damaged files (half an hour)
+	FACETS_FAULTS=full $(RUN) pytest -n $(JOBS) tests/faults tests/stores/test_state_machine.py
 
 lint: $(VENV)/.made
 	$(RUN) ruff check .

@@ -105,10 +105,12 @@ class Corpus(Section):
 
 
 class Features(Section):
-    """Which backbone turns a crop into a vector, and how the vectors are stored."""
+    """Which backbone turns a crop into a vector, and how vectors are stored; or a store of such vectors."""
 
-    backbone: str
-    weights: str
+    store: Path | None = None
+    """A feature store that is there already, such as one of ``facets import``; it is used as it is."""
+    backbone: str = ""
+    weights: str = ""
     """The name of weights that the backbone knows, or the path of a ``.safetensors`` or ``.pth`` file."""
     image_size: PositiveInt = 112
     """Side of the square that the backbone sees, in pixels."""
@@ -116,6 +118,24 @@ class Features(Section):
     dtype: Literal["float16", "float32"] = "float16"
     device: Device = "auto"
     batch_size: PositiveInt = 64
+
+    @model_validator(mode="after")
+    def check_origin(self) -> Self:
+        """Features are either made by a backbone or there already."""
+        if self.store is None:
+            for name in ("backbone", "weights"):
+                if not getattr(self, name):
+                    msg = f"the key '{name}' is missing: give 'backbone' and 'weights', or 'store' alone"
+                    raise ValueError(msg)
+            return self
+        makers = ("backbone", "weights", "image_size", "dtype", "batch_size")
+        if given := [name for name in makers if name in self.model_fields_set]:
+            msg = (
+                f"'store' is of features that are made already, so {', '.join(map(repr, given))} cannot be"
+                " given too: leave out one or the other, as in --set 'features={store: PATH}'"
+            )
+            raise ValueError(msg)
+        return self
 
 
 class Training(Section):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import stores
 from pipeline.workdir import WorkDir
-from stores import FeatureSpec, LabelSpec, Store, documents
+from stores import FeatureSpec, LabelSpec, Record, Store, documents
 from stores.errors import SpecMismatch, StoreError
 
 TRAIN, SCORED = "train", "validation"
@@ -37,43 +37,36 @@ def open_data(place: WorkDir) -> Data:
     """Opens the stores of an experiment.
 
     Raises:
-        StoreError: a store is absent, or lacks clips that the other one has; run ``facets features``.
+        StoreError: a store is absent, or lacks clips or frames that the other one has; says what to run.
         SpecMismatch: a store is of the wrong kind.
     """
-    for path in (place.features, place.labels):
-        if not (path / "store.json").exists():
-            msg = f"no store in {path}: run facets features first, with the same options"
-            raise StoreError(msg)
-    features, labels = stores.open(place.features), stores.open(place.labels)
+    features, labels = open_stores(place)
     feature_spec, label_spec = features.spec, labels.spec
     if not isinstance(feature_spec, FeatureSpec) or not isinstance(label_spec, LabelSpec):
         msg = (
             f"{place.features} holds {feature_spec.kind} and {place.labels} holds {label_spec.kind}:"
-            " expected features and labels; give another --work"
+            " expected features and labels; give another --work, or another features.store"
         )
         raise SpecMismatch(msg)
-    records = {clip: labels.record(clip) for clip in labels.clips()}
-    splits = (TRAIN, SCORED)
-    read = {clip: record for clip, record in records.items() if record.attrs["split"] in splits}
-    missing = [clip for clip in read if not features.has(clip)]
+    read = records_of(labels)
+    sources = {clip: features.record(clip) for clip in read if features.has(clip)}
+    wrong = disagreements(sources, read, place)
+    missing = [clip for clip in wrong if clip not in sources]
     if missing:
         some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         msg = (
             f"{len(missing)} of {len(read)} labelled clips have no features in {place.features} ({some}):"
-            " run facets features"
+            f" {remedy(place)}"
         )
         raise StoreError(msg)
-    vectors = {}
-    for clip, record in read.items():
-        source = features.record(clip)
-        if source.frames != record.frames:
-            msg = (
-                f"clip {clip} has {source.frames} frames in {place.features}, but {record.frames} in"
-                f" {place.labels}: the corpus changed; run facets features"
-            )
-            raise StoreError(msg)
-        # The arrays and not what they were made from: copying a corpus changes its time stamps, not a result.
-        vectors[clip] = {name: array.sha256 for name, array in source.arrays.items()}
+    for clip, difference in wrong.items():
+        msg = f"clip {clip} has {difference}"
+        raise StoreError(msg)
+    # The arrays and not what they were made from: copying a corpus changes its time stamps, not a result.
+    vectors = {
+        clip: {name: array.sha256 for name, array in source.arrays.items()}
+        for clip, source in sources.items()
+    }
     annotations = {
         clip: [record.attrs["split"], {name: array.sha256 for name, array in record.arrays.items()}]
         for clip, record in read.items()
@@ -83,3 +76,48 @@ def open_data(place: WorkDir) -> Data:
         "labels": documents.digest({"spec": label_spec.digest(), "clips": annotations}),
     }
     return Data(features, labels, feature_spec, label_spec, digests)
+
+
+def open_stores(place: WorkDir) -> tuple[Store, Store]:
+    """Opens the feature store and the label store, whatever they hold.
+
+    Raises:
+        StoreError: one is absent or damaged; says what to run.
+    """
+    for path in (place.features, place.labels):
+        if not (path / "store.json").exists():
+            given = place.imported and path == place.features
+            what = remedy(place) if given else "run facets features first, with the same options"
+            msg = f"no store in {path}: {what}"
+            raise StoreError(msg)
+    return stores.open(place.features), stores.open(place.labels)
+
+
+def records_of(labels: Store) -> dict[str, Record]:
+    """Returns the records of the label clips that a sweep reads."""
+    records = {clip: labels.record(clip) for clip in labels.clips()}
+    return {clip: record for clip, record in records.items() if record.attrs["split"] in (TRAIN, SCORED)}
+
+
+def disagreements(
+    features: Mapping[str, Record], labels: Mapping[str, Record], place: WorkDir
+) -> dict[str, str]:
+    """Returns label clip -> how its features differ: there are none, or of another number of frames."""
+    wrong = {}
+    for clip, record in labels.items():
+        if clip not in features:
+            wrong[clip] = f"no features in {place.features}: {remedy(place)}"
+        elif features[clip].frames != record.frames:
+            wrong[clip] = (
+                f"{features[clip].frames} frames in {place.features}, but {record.frames} in {place.labels}:"
+                + ("" if place.imported else " the corpus changed;")
+                + f" {remedy(place)}"
+            )
+    return wrong
+
+
+def remedy(place: WorkDir) -> str:
+    """Returns what to run where the features do not fit the labels."""
+    if place.imported:
+        return f"run facets import SOURCE {place.features} --like {place.labels}"
+    return "run facets features"

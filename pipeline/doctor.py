@@ -11,7 +11,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from pipeline.config import Config
@@ -135,18 +134,18 @@ def check_corpus(config: Config, place: WorkDir) -> Finding:
 
 def check_weights(config: Config) -> Finding:
     """The weights are on this machine and fit the backbone."""
-    import torch
-
     from extract.backbones import registry
-    from extract.backbones.resnet50 import PUBLISHED
 
     settings = config.features
-    if settings.backbone == "resnet50" and settings.weights in PUBLISHED:
-        url = PUBLISHED[settings.weights].url
-        if not (Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file():
-            found = f"resnet50 {settings.weights} is not on this machine yet"
-            remedy = f"facets features downloads {url}; without a network, set features.weights to a copy"
-            return Finding("weights", "WARN", found, remedy)
+    if settings.store is not None:
+        found = f"none needed: features are those in {settings.store}"
+        if (settings.store / "store.json").is_file():
+            return Finding("weights", "PASS", found)
+        return Finding("weights", "FAIL", f"no store in {settings.store}", "make it by facets import")
+    if url := registry.to_download(settings.backbone, settings.weights):
+        found = f"{settings.backbone} {settings.weights} is not on this machine yet"
+        remedy = f"facets features downloads {url}; without a network, set features.weights to a copy"
+        return Finding("weights", "WARN", found, remedy)
     backbone = registry.load(settings.backbone, settings.weights, settings.image_size)
     found = f"{backbone.name} {backbone.weights}, SHA-256 {backbone.weights_sha256[:12]}"
     return Finding("weights", "PASS", f"{found}, trained on {', '.join(backbone.weights_trained_on)}")

@@ -4,14 +4,22 @@ Not the extractor, which is ``extract.engine``: this module calls it with what t
 """
 
 import logging
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import stores
 from pipeline.config import Config
+from pipeline.data import disagreements, open_stores, records_of
 from pipeline.workdir import WorkDir
-from stores.errors import ConfigError
+from stores import FeatureSpec
+from stores.errors import ConfigError, SpecMismatch
 from stores.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from extract.corpora import Corpus
+    from extract.labels import LabelReport
 
 logger = logging.getLogger(__name__)
 
@@ -33,27 +41,25 @@ def make_corpus(config: Config, folder: Path, progress: Progress = silent) -> No
 
 
 def make_features(config: Config, place: WorkDir, progress: Progress = silent) -> dict[str, str]:
-    """Makes whatever is missing of corpus, label store and feature store.
+    """Makes whatever is missing of corpus, label store and feature store; a given store is only checked.
 
     Returns:
         Clip -> what is wrong with it: clips that could not be extracted, clips that are committed without
-        their unreadable crops, and clips of the stores that left the corpus. All other clips are committed.
+        their unreadable crops, clips of the stores that left the corpus, and clips whose labels a given store
+        does not fit. All other clips are committed.
 
     Raises:
         FacetsError: the corpus, the backbone or a store cannot be used; what was committed stays.
     """
-    from extract import corpora
+    if place.imported:
+        return use_features(config, place, progress)
     from extract.backbones import registry
     from extract.engine import extract
-    from extract.labels import write_labels
 
     settings = config.features
     # First what fails fast: drawing and reading a corpus may take minutes.
     backbone = registry.load(settings.backbone, settings.weights, settings.image_size)
-    if config.corpus.kind == "rendered" and config.corpus.root is None:
-        make_corpus(config, place.corpus, progress)
-    corpus = corpora.load(config.corpus.kind, place.corpus, config.corpus.edition)
-    labels = write_labels(corpus, place.labels, settings.backend, progress)
+    corpus, labels = make_labels(config, place, progress)
     store = stores.create(place.features, backbone.feature_spec(settings.dtype), settings.backend)
     report = extract(
         corpus,
@@ -80,11 +86,50 @@ def make_features(config: Config, place: WorkDir, progress: Progress = silent) -
             f" {frames[0].reason}; replace them and run facets features again, or leave it so"
         )
     wrong |= {failed.clip: f"not extracted: {failed.reason}" for failed in report.failed}
-    # Nothing committed is deleted behind the user's back, but nobody should train on it unawares either.
-    return wrong | {
+    return wrong | departed(labels, [place.labels, place.features])
+
+
+def use_features(config: Config, place: WorkDir, progress: Progress = silent) -> dict[str, str]:
+    """Makes the label store, and checks that the feature store that was given fits it.
+
+    Returns:
+        Clip -> what is wrong with it: labels without features or of another number of frames, and labels of
+        clips that left the corpus.
+
+    Raises:
+        FacetsError: the corpus or a store cannot be used, such as one that is not of features.
+    """
+    _, report = make_labels(config, place, progress)
+    features, labels = open_stores(place)
+    if not isinstance(features.spec, FeatureSpec):
+        msg = f"features.store {place.features} holds {features.spec.kind}: expected a feature store"
+        raise SpecMismatch(msg)
+    read = records_of(labels)
+    sources = {clip: features.record(clip) for clip in read if features.has(clip)}
+    logger.info("%s: used as it is, %d of %d labelled clips", place.features, len(sources), len(read))
+    return departed(report, [place.labels]) | disagreements(sources, read, place)
+
+
+def make_labels(config: Config, place: WorkDir, progress: Progress) -> "tuple[Corpus, LabelReport]":
+    """Makes whatever is missing of the corpus and the label store."""
+    from extract import corpora
+    from extract.labels import write_labels
+
+    if config.corpus.kind == "rendered" and config.corpus.root is None:
+        make_corpus(config, place.corpus, progress)
+    corpus = corpora.load(config.corpus.kind, place.corpus, config.corpus.edition)
+    return corpus, write_labels(corpus, place.labels, config.features.backend, progress)
+
+
+def departed(report: "LabelReport", paths: Sequence[Path]) -> dict[str, str]:
+    """Returns the clips of the stores at ``paths`` that the corpus no longer has, with what to do.
+
+    Nothing committed is deleted behind the user's back, but nobody should train on it unawares either.
+    """
+    return {
         clip: (
             "still in the stores, but no longer in the corpus, and a sweep would train on it: delete"
-            f" {place.labels}/clips/{clip}.* and {place.features}/clips/{clip}.*, or use another --work"
+            f" {' and '.join(f'{path}/clips/{clip}.*' for path in paths)}, or use another --work"
         )
-        for clip in labels.extra
+        for clip in report.extra
     }

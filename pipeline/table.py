@@ -20,10 +20,12 @@ class Provenance:
     Attributes:
         corpus: kind of corpus, such as ``rendered`` or ``affwild2``.
         corpus_note: one sentence saying what the corpus is and is not.
+        stream: name of the feature stream.
         backbone: architecture of the feature extractor.
         weights: name of its weights.
-        weights_sha256: SHA-256 of the weights, hex; the first 12 digits are printed.
-        weights_trained_on: corpora that the weights were trained on.
+        weights_sha256: SHA-256 of the weights, hex; the first 12 digits are printed; None if not known.
+        weights_trained_on: corpora that the weights were trained on; empty if not known.
+        imported: whether others made the features, so that their origin is what was stated, not observed.
         edition: ABAW edition whose label lists and totals are used.
         split: split that is scored.
         clips: number of clips in that split.
@@ -40,10 +42,12 @@ class Provenance:
 
     corpus: str
     corpus_note: str
+    stream: str
     backbone: str
     weights: str
-    weights_sha256: str
+    weights_sha256: str | None
     weights_trained_on: tuple[str, ...]
+    imported: bool
     edition: str
     split: str
     clips: int

@@ -53,10 +53,12 @@ def provenance(config: Config, data: Data, scored: Scored) -> Provenance:
     return Provenance(
         corpus=config.corpus.kind,
         corpus_note=CORPUS_NOTES[config.corpus.kind],
+        stream=spec.stream,
         backbone=spec.backbone,
         weights=spec.weights,
         weights_sha256=spec.weights_sha256,
         weights_trained_on=tuple(spec.weights_trained_on),
+        imported=spec.mean is None,  # the extractor always knows what it subtracted
         edition=config.table.edition,
         split=SCORED,
         clips=scored.clips,

@@ -17,6 +17,7 @@ class WorkDir:
         table: folder of ``table.md`` and its siblings.
         corpus: root of the corpus, made or given.
         features: the feature store.
+        imported: whether that store was given as it is, instead of being made by ``facets features``.
         labels: the label store.
         runs: one folder per run id.
         splits: facts of the scored split, see ``pipeline.splits``.
@@ -28,6 +29,7 @@ class WorkDir:
     labels: Path
     runs: Path
     splits: Path
+    imported: bool = False
 
 
 def work_dir(config: Config, work: Path | None = None) -> WorkDir:
@@ -40,10 +42,11 @@ def work_dir(config: Config, work: Path | None = None) -> WorkDir:
     return WorkDir(
         table=own,
         corpus=config.corpus.root or data / "corpus",
-        features=data / "features" / stream_name(config),
+        features=config.features.store or data / "features" / stream_name(config),
         labels=data / "labels",
         runs=data / "runs",
         splits=data / "splits.json",
+        imported=config.features.store is not None,
     )
 
 

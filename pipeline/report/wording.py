@@ -131,8 +131,10 @@ def _data(table: Table) -> str:
 def _backbone(table: Table) -> str:
     facts = table.provenance
     trained_on = ", ".join(facts.weights_trained_on) or "unknown data"
-    weights = f"{facts.weights} (SHA-256 {facts.weights_sha256[:12]})"
-    text = f"{facts.backbone}, weights {weights}, trained on {trained_on}."
+    digest = "unknown" if facts.weights_sha256 is None else facts.weights_sha256[:12]
+    text = f"{facts.backbone}, weights {facts.weights} (SHA-256 {digest}), trained on {trained_on}."
+    if facts.imported:
+        text = f"stream {facts.stream}, imported, its origin as stated: backbone {text}"
     if BUNDLED_BACKBONE in facts.backbone:
         text += " It is for the embedded corpus only: these scores say nothing about photographed faces."
     return text

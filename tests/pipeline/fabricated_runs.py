@@ -113,10 +113,12 @@ def provenance(**changes):
     facts = {
         "corpus": "rendered",
         "corpus_note": "drawn faces with known action units, made by this program",
+        "stream": "narrow_resnet50.rendered",
         "backbone": "narrow_resnet50",
         "weights": "rendered",
         "weights_sha256": "0123456789abcdef" * 4,
         "weights_trained_on": ("rendered faces of other identities",),
+        "imported": False,
         "edition": "abaw2",
         "split": "validation",
         "clips": 24,

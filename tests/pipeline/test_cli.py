@@ -18,7 +18,7 @@ from pipeline.workdir import work_dir
 from stores.errors import FacetsError, StoreError
 from stores.testing import feature_spec
 
-COMMANDS = ["convert", "doctor", "features", "info", "render", "sweep", "table", "verify"]
+COMMANDS = ["convert", "doctor", "features", "import", "info", "render", "sweep", "table", "verify"]
 ON_EXPERIMENTS = ["features", "sweep", "table", "verify", "info", "doctor"]
 
 
@@ -97,7 +97,7 @@ def test_wrong_usage_is_one_line_and_code_two(run, arguments, told):
 
 
 def test_a_failure_is_one_line_with_its_notes_and_code_one(run, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         error = StoreError("clip 'one' is\ndamaged")
         error.add_note("in the store x")
         raise error
@@ -107,7 +107,7 @@ def test_a_failure_is_one_line_with_its_notes_and_code_one(run, monkeypatch):
 
 
 def test_debug_shows_the_traceback_before_the_line(run, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         message = "broken"
         raise FacetsError(message)
 
@@ -119,7 +119,7 @@ def test_debug_shows_the_traceback_before_the_line(run, monkeypatch):
 
 
 def test_an_unforeseen_error_is_one_line_that_says_so(run, monkeypatch):
-    monkeypatch.setattr("pipeline.inspect.describe_work", lambda *_: {}["x"])
+    monkeypatch.setattr("pipeline.inspect.describe_work", lambda *_, **__: {}["x"])
     code, _, err = run("info")
     assert code == FAILED
     assert err.startswith("error: KeyError: 'x' (not foreseen")
@@ -127,7 +127,7 @@ def test_an_unforeseen_error_is_one_line_that_says_so(run, monkeypatch):
 
 
 def test_a_full_disk_is_one_line(run, monkeypatch):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device", "x.h5")
 
     monkeypatch.setattr("pipeline.inspect.describe_work", fail)
@@ -135,7 +135,7 @@ def test_a_full_disk_is_one_line(run, monkeypatch):
 
 
 def test_an_interrupt_is_one_line_and_code_130(run, monkeypatch):
-    def interrupt(*_):
+    def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("pipeline.inspect.describe_work", interrupt)
@@ -213,7 +213,7 @@ def test_convert_copies_a_store_to_the_other_backend(run, store, tmp_path):
 def test_info_describes_a_store_and_a_work_directory_that_is_empty(run, store, tmp_path):
     code, out, _ = run("info", store.path)
     assert code == DONE
-    assert "1 clips, 6 frames" in out
+    assert "1 clip, 6 frames" in out
     assert "weights_sha256" in out
     code, out, _ = run("info", "--work", tmp_path / "nothing")
     assert code == DONE

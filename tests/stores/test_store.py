@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 import stores
 from stores import documents
-from stores.arrays import dask_array
 from stores.errors import FormatVersionError, SpecMismatch, StoreError
 from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
@@ -289,49 +288,6 @@ def test_more_clips_are_read_than_handles_stay_open(store):
                 store.read(f"{number:03}"), feature_arrays(3, store.spec, number)["features"]
             )
     assert len(store._open) == stores.store.OPEN_CLIPS
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_dask_array_is_lazy_chunked_by_frames_and_equal(tmp_path, backend):
-    store = stores.create(tmp_path / "store", feature_spec(8), backend)
-    arrays = feature_arrays(1000, store.spec)
-    store.write("a", arrays)
-    lazy = dask_array(store, "a", frames_per_task=400)
-    assert lazy.chunks == ((400, 400, 200), (8,))
-    assert lazy.dtype == np.float16
-    np.testing.assert_array_equal(lazy.compute(scheduler="threads"), arrays["features"])
-    np.testing.assert_array_equal(
-        lazy[395:405, 2:4].compute(scheduler="sync"), arrays["features"][395:405, 2:4]
-    )
-    np.testing.assert_array_equal(dask_array(store, "a", "valid").compute(scheduler="sync"), arrays["valid"])
-
-
-@pytest.mark.parametrize(
-    "key",
-    [np.s_[::3], np.s_[::-1], np.s_[700:100:-7, 2:5], np.s_[5], np.s_[-1, 3], np.s_[[3, 7, 900]], np.s_[9:9]],
-    ids=str,
-)
-def test_a_dask_array_is_indexed_like_the_array_it_stands_for(store, key):
-    arrays = feature_arrays(1000, store.spec)
-    store.write("a", arrays)
-    lazy = dask_array(store, "a", frames_per_task=400)
-    np.testing.assert_array_equal(lazy[key].compute(scheduler="sync"), arrays["features"][key])
-
-
-def test_describe_counts_what_is_known_per_task_and_the_splits(tmp_path):
-    store = stores.create(tmp_path / "labels", label_spec())
-    arrays = label_arrays(50, store.spec)
-    arrays["au"][:10] = -1
-    store.write("a", arrays, LABEL_ATTRS)
-    found = stores.describe(store.path)
-    assert found.splits == {"train": 1}
-    assert found.known == {
-        "valence": np.isfinite(arrays["valence"]).sum(),
-        "arousal": np.isfinite(arrays["arousal"]).sum(),
-        "expression": (arrays["expression"] >= 0).sum(),
-        "au": 40,
-    }
-    assert found.known_share["au"] == 0.8
 
 
 def test_progress_is_reported_per_clip(store, tmp_path):

@@ -1,0 +1,9 @@
+"""Features that others made, read from their files into a feature store with what is known of their origin.
+
+Not an extractor: no network runs here, and nothing here imports torch.
+"""
+
+from extract.importing.importer import FailedClip, ImportReport, import_features
+from extract.importing.options import UNKNOWN, ImportOptions, Selection
+
+__all__ = ["UNKNOWN", "FailedClip", "ImportOptions", "ImportReport", "Selection", "import_features"]
