@@ -178,6 +178,8 @@ def verify_json(results: Sequence[Verification], depth: Depth) -> str:
 
 def plain(value: object) -> str:
     """Returns a value of a specification without brackets and quotes."""
+    if value is None:
+        return "unknown"
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     if isinstance(value, list | tuple):

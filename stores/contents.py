@@ -19,8 +19,8 @@ MAX_ATTRS_BYTES = 2**20
 FINITE_ROWS = 64
 
 
-def check_arrays(clip: str, arrays: Mapping[str, Array], spec: Spec) -> dict[str, ArrayLayout]:
-    """Returns the layout of a clip whose arrays keep every promise of ``spec``.
+def check_layout(clip: str, arrays: Mapping[str, Array], spec: Spec) -> dict[str, ArrayLayout]:
+    """Returns the layout of a clip whose arrays have the names, types and shapes of ``spec``.
 
     Args:
         clip: id, for the messages.
@@ -28,8 +28,7 @@ def check_arrays(clip: str, arrays: Mapping[str, Array], spec: Spec) -> dict[str
         spec: spec of the store.
 
     Raises:
-        StoreError: a name, dtype, shape or value is not what the spec demands; the message names the array,
-            and the first frame where a value is at fault.
+        StoreError: a name, dtype or shape is not what the spec demands; the message names the array.
     """
     expected = spec.layout(1)
     if arrays.keys() != expected.keys():
@@ -50,11 +49,24 @@ def check_arrays(clip: str, arrays: Mapping[str, Array], spec: Spec) -> dict[str
             found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
             msg = f"clip {clip!r}: array {name!r} is {found}, expected {wanted.dtype} {wanted.shape}"
             raise StoreError(msg)
+    return layout
+
+
+def check_values(clip: str, arrays: Mapping[str, Array], spec: Spec) -> None:
+    """Passes if the values of a clip keep every promise of ``spec``.
+
+    Args:
+        clip: id, for the messages.
+        arrays: as ``check_layout`` passed them.
+        spec: spec of the store.
+
+    Raises:
+        StoreError: a value breaks a promise; the message names the array and the first frame at fault.
+    """
     if isinstance(spec, FeatureSpec):
         _check_features(clip, arrays)
     else:
         _check_labels(clip, arrays, spec)
-    return layout
 
 
 def _check_features(clip: str, arrays: Mapping[str, Array]) -> None:

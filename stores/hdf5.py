@@ -37,7 +37,7 @@ def write(path: Path, arrays: Mapping[str, Array], spec: Spec) -> None:
 
     Args:
         path: file to overwrite.
-        arrays: name to array, C order, as ``contents.check_arrays`` passed them.
+        arrays: name to array, C order, as ``contents.check_layout`` passed them.
         spec: spec of the store.
 
     Raises:

@@ -28,7 +28,9 @@ VERSION = 1
 STORE_FILE = "store.json"
 CLIPS_FOLDER = "clips"
 OPEN_CLIPS = 64
-REPAIR = "`facets verify --repair` removes damaged clips, `facets features` makes them again"
+REPAIR = (
+    "`facets verify --repair` removes damaged clips, `facets features` (or `facets import`) makes them again"
+)
 
 
 Version: TypeAlias = tuple[int, int, int, int]

@@ -45,7 +45,7 @@ def write_clip(
         spec: spec of the store.
         backend: file format of the clip.
         clip: id of the clip.
-        arrays: as ``contents.check_arrays`` demands.
+        arrays: as ``contents.check_layout`` and ``contents.check_values`` demand.
         attrs: as ``contents.check_attrs`` demands.
         source_digest: digest of what the clip was made from.
 
@@ -53,23 +53,24 @@ def write_clip(
         StoreError: the arrays or attributes break a promise, or the disk is full or failing.
     """
     attrs = contents.check_attrs(clip, attrs, spec)
-    layout = contents.check_arrays(clip, arrays, spec)
+    layout = contents.check_layout(clip, arrays, spec)
     frames = len(next(iter(arrays.values())))
     ordered = {
         name: arrays[name].astype(array.dtype, order="C", copy=False) for name, array in layout.items()
     }
-    crcs = {name: checksums(ordered[name], array) for name, array in layout.items()}
     try:
         require_space(folder, f"clip {clip!r}", sum(array.padded_bytes for array in layout.values()))
-        # SHA-256 takes as long as the disk: one thread hashes while the other one waits.
+        # What is looked at, and what is hashed, takes as long as the disk does: all three at once.
         with (
-            ThreadPoolExecutor(1) as hashing,
+            ThreadPoolExecutor(2) as threads,
             commit.temporary(folder, clip + backend.SUFFIXES[0], tree=backend.IS_FOLDER) as data,
         ):
-            hashed = hashing.submit(lambda: {name: array_digest(ordered[name]) for name in layout})
+            hashing = threads.submit(lambda: {name: array_digest(ordered[name]) for name in layout})
+            checking = threads.submit(_check, clip, ordered, spec)
             backend.write(data, ordered, spec)
+            crcs = checking.result()
             _require_equal(clip, data, ordered, spec, backend, crcs)
-            digests = hashed.result()
+            digests = hashing.result()
             record = Record(
                 clip=clip,
                 frames=frames,
@@ -108,6 +109,13 @@ def require_space(folder: Path, what: str, nbytes: int) -> None:
     if free < needed:
         msg = f"{what} needs {needed} bytes at {folder}, {free} are free: make room"
         raise StoreError(msg)
+
+
+def _check(clip: str, arrays: Mapping[str, Array], spec: Spec) -> dict[str, str]:
+    """Returns the CRCs of the chunks of every array, if the values keep the promises of the spec."""
+    contents.check_values(clip, arrays, spec)
+    layout = spec.layout(len(next(iter(arrays.values()))))
+    return {name: checksums(array, layout[name]) for name, array in arrays.items()}
 
 
 def _require_equal(
