@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from extract.backbones.backbone import Backbone
-from extract.corpora import Clip, Corpus
+from extract.corpora import Corpus, Crops
 from extract.feed import Batch, feed
 from extract.source import Source, inspect
 from stores import FeatureSpec, Store, differences
@@ -88,6 +88,33 @@ def extract(
     max_bad_share: float = 0.5,
     progress: Progress = silent,
 ) -> Report:
+    """Extracts every clip of ``corpus`` that ``store`` does not hold yet, or holds from other crops.
+
+    As ``extract_clips``, which says what is returned and raised.
+    """
+    return extract_clips(
+        [clip.crops for clip in corpus.clips],
+        backbone,
+        store,
+        device=device,
+        batch_size=batch_size,
+        decode_threads=decode_threads,
+        max_bad_share=max_bad_share,
+        progress=progress,
+    )
+
+
+def extract_clips(
+    clips: Sequence[Crops],
+    backbone: Backbone,
+    store: Store,
+    *,
+    device: str | torch.device = "cpu",
+    batch_size: int = 64,
+    decode_threads: int | None = None,
+    max_bad_share: float = 0.5,
+    progress: Progress = silent,
+) -> Report:
     """Extracts every clip that ``store`` does not hold yet, or holds from other crops.
 
     A frame whose crop is absent or unreadable becomes a zero row with ``valid`` False. A clip fails, and is
@@ -96,7 +123,7 @@ def extract(
     that are complete are still committed, and the next run does the rest.
 
     Args:
-        corpus: what to extract.
+        clips: what to extract.
         backbone: the network; it is moved to ``device``.
         store: a feature store of ``backbone.feature_spec(...)``.
         device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``; the arithmetic is float32, without TF32, on each.
@@ -124,7 +151,7 @@ def extract(
         raise ConfigError(msg)
     dtype = _check_spec(backbone, store).dtype
 
-    pending, unchanged, failed = _plan(corpus.clips, store, progress)
+    pending, unchanged, failed = plan(clips, store, progress)
     total = sum(len(source.present) for _, source in pending)
     batches = feed(
         pending,
@@ -226,7 +253,7 @@ class _Network:
 class _ClipRows:
     """The features of one clip as they come in."""
 
-    clip: Clip
+    clip: Crops
     source: Source
     features: NDArray[Any]
     unreadable: dict[int, str] = field(default_factory=dict)
@@ -274,11 +301,19 @@ def _commit(rows: _ClipRows, store: Store) -> None:
     store.write(rows.clip.id, arrays, attrs, rows.source.digest)
 
 
-def _plan(
-    clips: Sequence[Clip], store: Store, progress: Progress
-) -> tuple[list[tuple[Clip, Source]], list[str], list[FailedClip]]:
-    """Which clips must be extracted, which are unchanged, and which cannot be."""
-    pending: list[tuple[Clip, Source]] = []
+def plan(
+    clips: Sequence[Crops], store: Store, progress: Progress = silent
+) -> tuple[list[tuple[Crops, Source]], list[str], list[FailedClip]]:
+    """Looks at the crops of every clip, at the cost of one stat each.
+
+    Returns:
+        The clips that must be extracted, the ids of those that are unchanged, and those that cannot be.
+
+    Raises:
+        CorpusError: a clip has no frames.
+        StoreError: a commit record of the store is damaged.
+    """
+    pending: list[tuple[Crops, Source]] = []
     unchanged: list[str] = []
     failed: list[FailedClip] = []
     for index, clip in enumerate(clips):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from extract.corpora import Clip
+from extract.corpora import Crops
 from extract.decode import DecodeError, decode_file
 from extract.source import Source
 
@@ -36,7 +36,7 @@ class Batch:
         unreadable: frame -> reason, of the crops that could not be decoded.
     """
 
-    clip: Clip
+    clip: Crops
     source: Source
     start: int
     rows: int
@@ -46,7 +46,7 @@ class Batch:
 
 
 def feed(
-    clips: Iterable[tuple[Clip, Source]],
+    clips: Iterable[tuple[Crops, Source]],
     *,
     image_size: int,
     batch_size: int,
@@ -91,7 +91,7 @@ def feed(
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _plan(clips: Iterable[tuple[Clip, Source]], ring: Tensor, batch_size: int) -> Iterator[Batch]:
+def _plan(clips: Iterable[tuple[Crops, Source]], ring: Tensor, batch_size: int) -> Iterator[Batch]:
     slot = 0
     for clip, source in clips:
         frames = len(source.present)

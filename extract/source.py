@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.corpora import Clip
+from extract.corpora import Crops
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,7 +26,7 @@ class Source:
     present: NDArray[np.bool_]
 
 
-def inspect(clip: Clip) -> Source:
+def inspect(clip: Crops) -> Source:
     """Looks at the crops of ``clip`` without reading them.
 
     A copy of a corpus that does not keep modification times therefore counts as changed: features are made

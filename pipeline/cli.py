@@ -89,14 +89,35 @@ def facets() -> None:
 @facets.command()
 @experiment_options
 @device_option
-def features(source: str, settings: tuple[str, ...], work: Path | None, device: str | None) -> int:
+@click.option("--workers", type=click.IntRange(min=1), help="Extract by so many processes of this machine.")
+@click.option("--scheduler", metavar="ADDRESS", help="Extract on this dask cluster, such as tcp://host:8786.")
+@click.option("--dashboard", metavar="ADDRESS", help="Show what --workers do, such as 127.0.0.1:8787.")
+def features(
+    source: str,
+    settings: tuple[str, ...],
+    work: Path | None,
+    device: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    dashboard: str | None,
+) -> int:
     """Turn the corpus into a feature store and a label store."""
+    from pipeline.cluster import Cluster
     from pipeline.features import make_features
     from pipeline.progress import bars
 
+    if scheduler is not None and (workers is not None or dashboard is not None):
+        msg = (
+            "--scheduler names a cluster that has its own workers and dashboard: leave out the other options"
+        )
+        raise click.UsageError(msg)
+    if dashboard is not None and workers is None:
+        msg = "--dashboard shows the processes of --workers: give both"
+        raise click.UsageError(msg)
     config, place = experiment(source, settings, work, device)
+    cluster = None if workers is None and scheduler is None else Cluster(workers, scheduler, dashboard)
     with bars() as progress:
-        failures = make_features(config, place, progress)
+        failures = make_features(config, place, progress, cluster)
     return listed("clip", failures)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import stores
+from pipeline.cluster import Cluster, Work, extract_on, threads_of
 from pipeline.config import Config
 from pipeline.data import disagreements, open_stores, records_of
 from pipeline.workdir import WorkDir
@@ -40,8 +41,16 @@ def make_corpus(config: Config, folder: Path, progress: Progress = silent) -> No
     rendered.render(folder, settings, progress=progress)
 
 
-def make_features(config: Config, place: WorkDir, progress: Progress = silent) -> dict[str, str]:
+def make_features(
+    config: Config, place: WorkDir, progress: Progress = silent, cluster: Cluster | None = None
+) -> dict[str, str]:
     """Makes whatever is missing of corpus, label store and feature store; a given store is only checked.
+
+    Args:
+        config: the experiment.
+        place: where it is.
+        progress: called as the work advances.
+        cluster: which processes extract; None for this one.
 
     Returns:
         Clip -> what is wrong with it: clips that could not be extracted, clips that are committed without
@@ -61,14 +70,24 @@ def make_features(config: Config, place: WorkDir, progress: Progress = silent) -
     backbone = registry.load(settings.backbone, settings.weights, settings.image_size)
     corpus, labels = make_labels(config, place, progress)
     store = stores.create(place.features, backbone.feature_spec(settings.dtype), settings.backend)
-    report = extract(
-        corpus,
-        backbone,
-        store,
-        device=settings.device,
-        batch_size=settings.batch_size,
-        progress=progress,
-    )
+    if cluster is None:
+        report = extract(
+            corpus,
+            backbone,
+            store,
+            device=settings.device,
+            batch_size=settings.batch_size,
+            progress=progress,
+        )
+    else:
+        work = Work(
+            backbone=(settings.backbone, settings.weights, settings.image_size),
+            store=store.path,
+            device=settings.device,
+            batch_size=settings.batch_size,
+            threads=None if cluster.workers is None else threads_of(cluster.workers),
+        )
+        report = extract_on(cluster, [clip.crops for clip in corpus.clips], work, progress)
     logger.info(
         "%s: %d clips written (%d crops, %.0f/s), %d unchanged, %d failed",
         place.features,

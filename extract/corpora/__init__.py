@@ -6,10 +6,10 @@ Not an importer of every reader: a reader is imported when its kind is asked for
 import importlib
 from pathlib import Path
 
-from extract.corpora.clip import Clip, Corpus, CropFrames, Labels, Split
+from extract.corpora.clip import Clip, Corpus, CropFrames, Crops, Labels, Split
 from stores.errors import ConfigError
 
-__all__ = ["KINDS", "Clip", "Corpus", "CropFrames", "Labels", "Split", "load"]
+__all__ = ["KINDS", "Clip", "Corpus", "CropFrames", "Crops", "Labels", "Split", "load"]
 
 # One line and one module add a corpus: ``load(root: Path, edition: str) -> Corpus``.
 KINDS = {

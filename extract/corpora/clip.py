@@ -85,6 +85,19 @@ class CropFrames(Sequence[Path | None]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Crops:
+    """What extraction needs of a clip, and all that travels to a worker: no labels, a byte a frame.
+
+    Attributes:
+        id: name of the clip.
+        frames: length T; item i is the crop of frame i, or None where no face was found.
+    """
+
+    id: str
+    frames: Sequence[Path | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """One person's continuous sequence in one video.
 
@@ -110,6 +123,11 @@ class Clip:
         if len(self.frames) != len(self.labels.valence):
             msg = f"clip {self.id}: {len(self.frames)} frames but {len(self.labels.valence)} label rows"
             raise ValueError(msg)
+
+    @property
+    def crops(self) -> Crops:
+        """The clip without its labels."""
+        return Crops(self.id, self.frames)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
