@@ -24,6 +24,8 @@ from stores.errors import CorpusError
 
 DECODER = "torchcodec.decode_jpeg"
 """Name of the decoder in feature specifications."""
+INTERPOLATIONS = {"bilinear-antialias": "bilinear", "bicubic-antialias": "bicubic"}
+"""Ways to resize by their names in feature specifications, and torch's names for them."""
 MAX_PIXELS = 4 << 20
 MAX_BYTES = 64 << 20
 
@@ -37,14 +39,16 @@ class DecodeError(CorpusError):
     """One crop cannot be decoded: truncated, corrupt, empty, too large, or no JPEG at all."""
 
 
-def decode(data: bytes, size: int | None = None) -> NDArray[np.uint8]:
+def decode(
+    data: bytes, size: int | None = None, interpolation: str = "bilinear-antialias"
+) -> NDArray[np.uint8]:
     """Decodes JPEG bytes to (H, W, 3) uint8 RGB; grayscale and CMYK are converted.
 
     Args:
         data: the whole file.
-        size: when given, the result is resized to (size, size) by antialiased bilinear interpolation on
-            uint8, Pillow's to within two levels; a crop of this size keeps its pixels, another shape is
-            stretched.
+        size: when given, the result is resized to (size, size) on uint8, Pillow's to within two levels; a
+            crop of this size keeps its pixels, another shape is stretched.
+        interpolation: a key of ``INTERPOLATIONS``.
 
     Raises:
         DecodeError: the bytes are not one complete JPEG of at most ``MAX_PIXELS`` pixels.
@@ -60,22 +64,22 @@ def decode(data: bytes, size: int | None = None) -> NDArray[np.uint8]:
         msg = f"truncated or corrupt JPEG of {len(data)} bytes ({reason})"
         raise DecodeError(msg) from error
     if size is not None and image.shape[1:] != (size, size):
-        image = functional.interpolate(image[None], size=(size, size), mode="bilinear", antialias=True)[0]
+        mode = INTERPOLATIONS[interpolation]
+        image = functional.interpolate(image[None], size=(size, size), mode=mode, antialias=True)[0]
     pixels: NDArray[np.uint8] = image.permute(1, 2, 0).numpy()
     return pixels
 
 
-def decode_file(path: Path, size: int | None = None) -> NDArray[np.uint8]:
+def decode_file(
+    path: Path, size: int | None = None, interpolation: str = "bilinear-antialias"
+) -> NDArray[np.uint8]:
     """Decodes the JPEG at ``path``; see ``decode``.
 
     Raises:
         DecodeError: the file cannot be read, is not a regular file, or ``decode`` refuses it; names the path.
     """
     try:
-        return decode(_read(path), size)
-    except OSError as error:
-        msg = f"{path}: cannot be read: {error.strerror or error}"
-        raise DecodeError(msg) from error
+        return decode(read_file(path), size, interpolation)
     except DecodeError as error:
         msg = f"{path}: {error}"
         raise DecodeError(msg) from error
@@ -116,18 +120,27 @@ def header_size(data: bytes) -> tuple[int, int]:
     raise DecodeError(msg)
 
 
-def _read(path: Path) -> bytes:
-    # O_NONBLOCK: a named pipe in the tree must fail, not hang the run.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def read_file(path: Path) -> bytes:
+    """Returns the bytes of a crop.
+
+    Raises:
+        DecodeError: the file cannot be read, is not a regular file, or is larger than any crop.
+    """
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            msg = "not a regular file"
-            raise DecodeError(msg)
-        if status.st_size > MAX_BYTES:
-            msg = f"{status.st_size} bytes, more than the {MAX_BYTES} of any face crop; not read"
-            raise DecodeError(msg)
-        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-            return file.read()
-    finally:
-        os.close(descriptor)
+        # O_NONBLOCK: a named pipe in the tree must fail, not hang the run.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                msg = "not a regular file"
+                raise DecodeError(msg)
+            if status.st_size > MAX_BYTES:
+                msg = f"{status.st_size} bytes, more than the {MAX_BYTES} of any face crop; not read"
+                raise DecodeError(msg)
+            with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+                return file.read()
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        msg = f"cannot be read: {error.strerror or error}"
+        raise DecodeError(msg) from error

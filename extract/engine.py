@@ -3,6 +3,7 @@
 Not a scheduler: one process, one device. Shard a corpus by clips to use several.
 """
 
+import contextlib
 import logging
 import os
 import time
@@ -10,24 +11,28 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from extract.backbones.backbone import Backbone
 from extract.corpora import Corpus, Crops
-from extract.feed import Batch, feed
+from extract.decode import DecodeError, decode_file
+from extract.feed import TAIL, Batch, Spent, feed
+from extract.inference import Network, Pending, Precision
+from extract.rows import ClipRows
 from extract.source import Source, inspect
 from stores import FeatureSpec, Store, differences
-from stores.documents import Json
 from stores.errors import ConfigError, CorpusError, SpecMismatch
 from stores.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
+SAMPLE_CROPS = 16
+"""Crops that are decoded to estimate how long a run will take."""
 WRITES_AHEAD = 2
 """Clips that may wait for the disk before the network waits for them."""
 
@@ -50,6 +55,40 @@ class FailedClip:
 
 
 @dataclass(frozen=True, slots=True)
+class Stages:
+    """Seconds that each stage was busy; stages run at the same time, so the longest decides.
+
+    Attributes:
+        read: reading crops, per decoding thread.
+        decode: decoding them, per decoding thread.
+        model: of the network.
+        write: of the thread that commits clips.
+    """
+
+    read: float = 0.0
+    decode: float = 0.0
+    model: float = 0.0
+    write: float = 0.0
+
+    def __add__(self, other: "Stages") -> "Stages":
+        return Stages(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    @property
+    def bound(self) -> str:
+        """The stage that bounds the run: reading and decoding share their threads."""
+        feed = self.read + self.decode
+        longest = max(feed, self.model, self.write)
+        if longest == feed:
+            return "decode" if self.decode >= self.read else "read"
+        return "model" if longest == self.model else "write"
+
+    def rates(self, images: int) -> dict[str, float]:
+        """Stage -> crops per second that it could do, given ``images`` crops; idle stages are left out."""
+        seconds = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: images / spent for name, spent in seconds.items() if spent}
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """What one extraction did.
 
@@ -61,6 +100,7 @@ class Report:
         frames: rows committed by this run.
         images: crops that went through the network.
         seconds: wall-clock time, looking at the sources included.
+        stages: where the time went.
     """
 
     written: tuple[str, ...]
@@ -70,6 +110,7 @@ class Report:
     frames: int
     images: int
     seconds: float
+    stages: Stages = Stages()
 
     @property
     def images_per_second(self) -> float:
@@ -86,6 +127,8 @@ def extract(
     batch_size: int = 64,
     decode_threads: int | None = None,
     max_bad_share: float = 0.5,
+    precision: Precision = "auto",
+    compiled: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Extracts every clip of ``corpus`` that ``store`` does not hold yet, or holds from other crops.
@@ -100,6 +143,8 @@ def extract(
         batch_size=batch_size,
         decode_threads=decode_threads,
         max_bad_share=max_bad_share,
+        precision=precision,
+        compiled=compiled,
         progress=progress,
     )
 
@@ -113,6 +158,8 @@ def extract_clips(
     batch_size: int = 64,
     decode_threads: int | None = None,
     max_bad_share: float = 0.5,
+    precision: Precision = "auto",
+    compiled: bool = False,
     progress: Progress = silent,
 ) -> Report:
     """Extracts every clip that ``store`` does not hold yet, or holds from other crops.
@@ -126,11 +173,13 @@ def extract_clips(
         clips: what to extract.
         backbone: the network; it is moved to ``device``.
         store: a feature store of ``backbone.feature_spec(...)``.
-        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``; the arithmetic is float32, without TF32, on each.
+        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
         batch_size: frames per pass of the network.
         decode_threads: None for one on the CPU, where the network is a hundred times slower than the
             decoder, and for as many as there are cores, 16 at most, on a GPU.
         max_bad_share: in [0, 1], of a clip's crops.
+        precision: see ``inference.Network``.
+        compiled: see ``inference.Network``.
         progress: called with step ``sources`` as clips are looked at, then ``features`` with the frames done.
 
     Returns:
@@ -139,7 +188,8 @@ def extract_clips(
     Raises:
         SpecMismatch: the store is of another backbone, weights or preprocessing; names both values.
         CorpusError: a clip has no frames.
-        ConfigError: no such device, or a batch size or thread count below 1.
+        ConfigError: no such device, a batch size or thread count below 1, or a precision that the device
+            does not have or in which the features come out otherwise.
         StoreError: the store cannot be written.
     """
     began = time.perf_counter()
@@ -153,49 +203,72 @@ def extract_clips(
 
     pending, unchanged, failed = plan(clips, store, progress)
     total = sum(len(source.present) for _, source in pending)
+    spent = Spent()
+    # Compiled code, and kernels chosen by shape, want batches of one shape.
+    static = compiled or target.type == "cuda"
     batches = feed(
         pending,
         image_size=backbone.image_size,
+        interpolation=backbone.interpolation,
         batch_size=batch_size,
         threads=decode_threads,
+        pad=batch_size if static else TAIL,
         pinned=target.type == "cuda",
+        spent=spent,
     )
-    network = _Network(backbone, target)
+    if not pending:
+        return Report((), tuple(unchanged), tuple(failed), (), 0, 0, time.perf_counter() - began)
+    network = Network(backbone, target, precision, compiled=compiled)
+    _announce(pending, network, backbone, decode_threads, batch_size if static else TAIL)
     written: list[str] = []
     bad_frames: list[BadFrame] = []
     frames = images = done = 0
-    rows: _ClipRows | None = None
-    writing: deque[Future[Any]] = deque()
-    if pending:
-        progress("features", total, 0)
+    rows: ClipRows | None = None
+    model_seconds = write_seconds = 0.0
+    writing: deque[Future[float]] = deque()
+
+    def take(batch: Batch, features: Pending) -> None:
+        nonlocal rows, frames, images, done, model_seconds, write_seconds
+        if rows is None:
+            empty = np.zeros((len(batch.source.present), backbone.dim), dtype)
+            rows = ClipRows(batch.clip, batch.source, empty)
+        values, seconds = features.result()
+        model_seconds += seconds
+        rows.put(batch.start, values, batch.unreadable)
+        images += int(batch.source.present[batch.start : batch.start + batch.rows].sum())
+        if not batch.last:
+            progress("features", total, done + batch.start + batch.rows)
+            return
+        done += len(rows.features)
+        bad_frames.extend(
+            BadFrame(rows.clip.id, frame, reason) for frame, reason in sorted(rows.unreadable.items())
+        )
+        if reason := rows.finish(max_bad_share):
+            failed.append(FailedClip(rows.clip.id, reason))
+            logger.warning("clip %s is not written: %s", rows.clip.id, reason)
+        else:
+            if len(writing) == WRITES_AHEAD:
+                write_seconds += writing.popleft().result()
+            writing.append(executor.submit(rows.commit, store, network.compute))
+            written.append(rows.clip.id)
+            frames += len(rows.features)
+        rows = None
+        progress("features", total, done)
+
+    progress("features", total, 0)
     # Whatever ends the loop, leaving the executor waits for the clips that were handed to it.
     with ThreadPoolExecutor(1, thread_name_prefix="commit") as executor, closing(batches):
+        before: tuple[Batch, Pending] | None = None
         for batch in batches:
-            if rows is None:
-                features = np.zeros((len(batch.source.present), backbone.dim), dtype)
-                rows = _ClipRows(batch.clip, batch.source, features)
-            rows.put(batch, network(batch))
-            images += int(batch.source.present[batch.start : batch.start + batch.rows].sum())
-            if not batch.last:
-                progress("features", total, done + batch.start + batch.rows)
-                continue
-            done += len(rows.features)
-            bad_frames += [
-                BadFrame(rows.clip.id, frame, reason) for frame, reason in sorted(rows.unreadable.items())
-            ]
-            if reason := rows.finish(max_bad_share):
-                failed.append(FailedClip(rows.clip.id, reason))
-                logger.warning("clip %s is not written: %s", rows.clip.id, reason)
-            else:
-                if len(writing) == WRITES_AHEAD:
-                    writing.popleft().result()
-                writing.append(executor.submit(_commit, rows, store))
-                written.append(rows.clip.id)
-                frames += len(rows.features)
-            rows = None
-            progress("features", total, done)
+            # A GPU computes this batch while the features of the one before are looked at.
+            features = network.start(batch.pixels, batch.rows)
+            if before is not None:
+                take(*before)
+            before = batch, features
+        if before is not None:
+            take(*before)
         for future in writing:
-            future.result()
+            write_seconds += future.result()
     return Report(
         written=tuple(written),
         unchanged=tuple(unchanged),
@@ -204,7 +277,53 @@ def extract_clips(
         frames=frames,
         images=images,
         seconds=time.perf_counter() - began,
+        stages=Stages(
+            read=spent.read / decode_threads,
+            decode=spent.decode / decode_threads,
+            model=model_seconds,
+            write=write_seconds,
+        ),
     )
+
+
+def _announce(
+    pending: Sequence[tuple[Crops, Source]],
+    network: Network,
+    backbone: Backbone,
+    threads: int,
+    batch_size: int,
+) -> None:
+    """Logs how much is to be done and how long it will take, after a look at the model and at some crops."""
+    size = backbone.image_size
+    blank = torch.zeros((batch_size, size, size, 3), dtype=torch.uint8)
+    for _ in range(2):  # the first pass prepares kernels
+        began = time.perf_counter()
+        network.start(blank, batch_size).result()
+        model = batch_size / (time.perf_counter() - began)
+    clip, source = pending[0]
+    sample = np.flatnonzero(source.present)[:SAMPLE_CROPS]
+    began = time.perf_counter()
+    for frame in sample:
+        with contextlib.suppress(DecodeError):  # reported when its turn comes
+            decode_file(cast("Path", clip.frames[int(frame)]), size)
+    decode = threads * len(sample) / (time.perf_counter() - began)
+    crops = sum(int(source.present.sum()) for _, source in pending)
+    logger.info(
+        "%d crops of %d clips to extract on %s: about %s, at %.0f crops/s of %s",
+        crops,
+        len(pending),
+        network.compute["device"],
+        duration(crops / min(model, decode)),
+        min(model, decode),
+        "the model" if model < decode else "the decoder",
+    )
+
+
+def duration(seconds: float) -> str:
+    """Returns a time as people say it: ``40 s``, ``12 min``, ``15.6 h``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
@@ -227,78 +346,6 @@ def resolve_device(device: str | torch.device) -> torch.device:
         msg = f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu or auto"
         raise ConfigError(msg)
     return target
-
-
-class _Network:
-    """Normalises and runs batches on one device, in float32 proper: TF32 would make GPU and CPU differ."""
-
-    def __init__(self, backbone: Backbone, device: torch.device) -> None:
-        self._module = backbone.module.to(device)
-        self._device = device
-        self._mean = torch.tensor(backbone.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(backbone.std, device=device).view(1, 3, 1, 1)
-
-    @torch.inference_mode()
-    def __call__(self, batch: Batch) -> NDArray[np.float32]:
-        """(rows, dim) features of the batch; waits for the device, so that the ring may be filled again."""
-        with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
-            pixels = batch.pixels.to(self._device, non_blocking=True)
-            # NHWC in memory is channels_last: permuting costs nothing.
-            images = pixels.permute(0, 3, 1, 2).float().div_(255).sub_(self._mean).div_(self._std)
-            features: NDArray[np.float32] = self._module(images)[: batch.rows].cpu().numpy()
-            return features
-
-
-@dataclass(slots=True, eq=False)
-class _ClipRows:
-    """The features of one clip as they come in."""
-
-    clip: Crops
-    source: Source
-    features: NDArray[Any]
-    unreadable: dict[int, str] = field(default_factory=dict)
-
-    def put(self, batch: Batch, features: NDArray[np.float32]) -> None:
-        with np.errstate(over="ignore"):  # finish() looks for what did not fit
-            self.features[batch.start : batch.start + batch.rows] = features
-        self.unreadable.update(batch.unreadable)
-
-    def valid(self) -> NDArray[np.bool_]:
-        valid = self.source.present.copy()
-        valid[list(self.unreadable)] = False
-        return valid
-
-    def finish(self, max_bad_share: float) -> str:
-        """Zeroes the rows that are not valid; returns why the clip cannot be written, or ""."""
-        valid = self.valid()
-        self.features[~valid] = 0
-        crops = int(self.source.present.sum())
-        if len(self.unreadable) > max_bad_share * crops or not valid.any():
-            frame = min(self.unreadable)
-            return (
-                f"{len(self.unreadable)} of {crops} crops are unreadable, expected a share of at most "
-                f"{max_bad_share:g}: replace them; the first is frame {frame}: {self.unreadable[frame]}"
-            )
-        broken = ~np.isfinite(self.features).all(axis=1)
-        if broken.any():
-            return (
-                f"features of {int(broken.sum())} frames, first {int(broken.argmax())}, are not finite in "
-                f"{self.features.dtype}; store float32, or check the weights"
-            )
-        return ""
-
-
-def _commit(rows: _ClipRows, store: Store) -> None:
-    arrays = {
-        "features": rows.features,
-        "frame": np.arange(len(rows.features), dtype=np.int32),
-        "valid": rows.valid(),
-    }
-    attrs: dict[str, Json] = {
-        "missing": int((~rows.source.present).sum()),
-        "unreadable": sorted(rows.unreadable),
-    }
-    store.write(rows.clip.id, arrays, attrs, rows.source.digest)
 
 
 def plan(

@@ -3,6 +3,7 @@
 Not a data loader with workers: decoding releases the interpreter lock, so threads and shared memory suffice.
 """
 
+import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,13 +13,13 @@ import torch
 from torch import Tensor
 
 from extract.corpora import Crops
-from extract.decode import DecodeError, decode_file
+from extract.decode import DecodeError, decode, read_file
 from extract.source import Source
 
 SLOTS = 3
 """One batch in the network, two being decoded: memory does not grow with the corpus."""
 TAIL = 8
-"""A clip's last batch is padded to a multiple of this: at most ``batch_size / 8`` shapes meet the network."""
+"""A clip's last batch is padded to a multiple of this on a CPU, where a full one would waste half a batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,13 +46,29 @@ class Batch:
     unreadable: dict[int, str] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class Spent:
+    """Seconds that decoding threads have spent, all together.
+
+    Attributes:
+        read: reading files.
+        decode: decoding them.
+    """
+
+    read: float = 0.0
+    decode: float = 0.0
+
+
 def feed(
     clips: Iterable[tuple[Crops, Source]],
     *,
     image_size: int,
+    interpolation: str,
     batch_size: int,
     threads: int,
+    pad: int,
     pinned: bool,
+    spent: Spent,
 ) -> Generator[Batch, None, None]:
     """Yields the batches of ``clips`` in order.
 
@@ -62,13 +79,16 @@ def feed(
     Args:
         clips: each with its crops as found on disk.
         image_size: side S of the crops as decoded, in pixels.
+        interpolation: how crops of another size are resized, see ``extract.decode``.
         batch_size: frames per batch.
         threads: decoding threads.
+        pad: a clip's last batch is padded to a multiple of this.
         pinned: whether the ring lies in page-locked memory, for a GPU.
+        spent: is added to as batches are decoded.
     """
     ring = torch.zeros((SLOTS, batch_size, image_size, image_size, 3), dtype=torch.uint8, pin_memory=pinned)
-    plan = _plan(clips, ring, batch_size)
-    decoding: deque[tuple[Batch, list[Future[None]]]] = deque()
+    plan = _plan(clips, ring, batch_size, pad)
+    decoding: deque[tuple[Batch, list[Future[tuple[float, float]]]]] = deque()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     try:
         exhausted = False
@@ -79,19 +99,24 @@ def feed(
                 if batch is None:
                     exhausted = True
                 else:
-                    parts = [executor.submit(_decode_rows, batch, k, threads) for k in range(threads)]
+                    parts = [
+                        executor.submit(_decode_rows, batch, k, threads, interpolation)
+                        for k in range(threads)
+                    ]
                     decoding.append((batch, parts))
             if not decoding:
                 return
             batch, parts = decoding.popleft()
             for part in parts:
-                part.result()
+                read, decoded = part.result()
+                spent.read += read
+                spent.decode += decoded
             yield batch
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _plan(clips: Iterable[tuple[Crops, Source]], ring: Tensor, batch_size: int) -> Iterator[Batch]:
+def _plan(clips: Iterable[tuple[Crops, Source]], ring: Tensor, batch_size: int, pad: int) -> Iterator[Batch]:
     slot = 0
     for clip, source in clips:
         frames = len(source.present)
@@ -99,13 +124,15 @@ def _plan(clips: Iterable[tuple[Crops, Source]], ring: Tensor, batch_size: int) 
             if not source.present[start : start + batch_size].any():
                 continue
             rows = min(batch_size, frames - start)
-            padded = min(batch_size, -(-rows // TAIL) * TAIL)
+            padded = min(batch_size, -(-rows // pad) * pad)
             last = not source.present[start + batch_size :].any()
             yield Batch(clip, source, start, rows, last, ring[slot, :padded])
             slot = (slot + 1) % SLOTS
 
 
-def _decode_rows(batch: Batch, first: int, step: int) -> None:
+def _decode_rows(batch: Batch, first: int, step: int, interpolation: str) -> tuple[float, float]:
+    """Decodes every ``step``-th row from ``first`` on; returns the seconds of reading and of decoding."""
+    read = decoded = 0.0
     pixels = batch.pixels.numpy()
     size = pixels.shape[1]
     for row in range(first, len(pixels), step):
@@ -114,8 +141,14 @@ def _decode_rows(batch: Batch, first: int, step: int) -> None:
         if path is None:
             pixels[row] = 0
             continue
+        began = middle = time.perf_counter()
         try:
-            pixels[row] = decode_file(path, size)
+            data = read_file(path)
+            middle = time.perf_counter()
+            pixels[row] = decode(data, size, interpolation)
         except DecodeError as error:
             pixels[row] = 0
-            batch.unreadable[frame] = str(error)
+            batch.unreadable[frame] = f"{path}: {error}"
+        read += middle - began
+        decoded += time.perf_counter() - middle
+    return read, decoded

@@ -10,9 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.config import Features
 from stores.errors import ConfigError
 from stores.progress import Progress, silent
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from extract.backbones.backbone import Backbone
     from extract.corpora import Crops
     from extract.engine import FailedClip, Report
+    from stores import Store
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +62,13 @@ class Work:
     """What a worker must know beside its clips; paths must mean the same on every machine.
 
     Attributes:
-        backbone: name, weights and image size, as ``registry.load`` takes them.
+        settings: the backbone and how it computes.
         store: the feature store.
-        device: as ``extract.engine.resolve_device`` takes it.
-        batch_size: frames per pass of the network.
         threads: of torch on the CPU, or None for what the worker's environment says.
     """
 
-    backbone: tuple[str, str, int]
+    settings: Features
     store: Path
-    device: str
-    batch_size: int
     threads: int | None
 
 
@@ -97,7 +97,7 @@ def extract_on(
         FacetsError: whatever ends an extraction, on whichever worker.
     """
     import stores
-    from extract.engine import Report, plan
+    from extract.engine import Report, Stages, plan
 
     began = time.perf_counter()
     store = stores.open(work.store)
@@ -105,7 +105,7 @@ def extract_on(
     reports: list[Report] = []
     if pending:
         tasks = shards([clip for clip, _ in pending])
-        with connected(cluster, work.device) as client:
+        with connected(cluster, work.settings.device) as client:
             reports, dead = run_tasks(client, tasks, functools.partial(extract_task, work=work), progress)
         failed += dead
     return Report(
@@ -116,6 +116,7 @@ def extract_on(
         frames=sum(report.frames for report in reports),
         images=sum(report.images for report in reports),
         seconds=time.perf_counter() - began,
+        stages=reduce(add, (report.stages for report in reports), Stages()),
     )
 
 
@@ -137,21 +138,45 @@ def extract_task(crops: "Sequence[Crops]", work: Work) -> "Report":
     import torch
 
     import stores
-    from extract.engine import extract_clips
 
     if work.threads is not None:
         torch.set_num_threads(work.threads)
-    backbone = _backbone(*work.backbone)
+    return extract_here(crops, load_backbone(work.settings), stores.open(work.store), work.settings)
+
+
+def extract_here(
+    crops: "Sequence[Crops]",
+    backbone: "Backbone",
+    store: "Store",
+    settings: Features,
+    progress: Progress = silent,
+) -> "Report":
+    """Extracts clips in this process, as the configuration says."""
+    from extract.engine import extract_clips
+
     return extract_clips(
-        crops, backbone, stores.open(work.store), device=work.device, batch_size=work.batch_size
+        crops,
+        backbone,
+        store,
+        device=settings.device,
+        batch_size=settings.batch_size,
+        precision=settings.precision,
+        compiled=settings.compile,
+        progress=progress,
     )
 
 
-@functools.lru_cache(maxsize=1)
-def _backbone(name: str, weights: str, image_size: int) -> "Backbone":
+@functools.lru_cache(maxsize=1)  # a worker has many tasks of one kind
+def load_backbone(settings: Features) -> "Backbone":
+    """Returns the backbone that the configuration names.
+
+    Raises:
+        ConfigError: there is none, or its weights cannot be had.
+    """
     from extract.backbones import registry
 
-    return registry.load(name, weights, image_size)
+    backbone = registry.load(settings.backbone, settings.weights, settings.image_size)
+    return backbone.flip_averaged() if settings.flip_average else backbone
 
 
 def run_tasks(

@@ -116,8 +116,14 @@ class Features(Section):
     """Side of the square that the backbone sees, in pixels."""
     backend: Literal["hdf5", "zarr"] = "hdf5"
     dtype: Literal["float16", "float32"] = "float16"
+    flip_average: bool = False
+    """Average the vectors of a crop and of its mirror image: twice the work, another stream."""
     device: Device = "auto"
     batch_size: PositiveInt = 64
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Of the network; what differs too much from float32 is refused, see ``extract.inference``."""
+    compile: bool = False
+    """Compile the network first: minutes that pay back on a large corpus."""
 
     @model_validator(mode="after")
     def check_origin(self) -> Self:
@@ -128,7 +134,16 @@ class Features(Section):
                     msg = f"the key '{name}' is missing: give 'backbone' and 'weights', or 'store' alone"
                     raise ValueError(msg)
             return self
-        makers = ("backbone", "weights", "image_size", "dtype", "batch_size")
+        makers = (
+            "backbone",
+            "weights",
+            "image_size",
+            "dtype",
+            "flip_average",
+            "batch_size",
+            "precision",
+            "compile",
+        )
         if given := [name for name in makers if name in self.model_fields_set]:
             msg = (
                 f"'store' is of features that are made already, so {', '.join(map(repr, given))} cannot be"

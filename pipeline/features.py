@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import stores
-from pipeline.cluster import Cluster, Work, extract_on, threads_of
+from pipeline.cluster import Cluster, Work, extract_here, extract_on, load_backbone, threads_of
 from pipeline.config import Config
 from pipeline.data import disagreements, open_stores, records_of
 from pipeline.workdir import WorkDir
@@ -62,32 +62,17 @@ def make_features(
     """
     if place.imported:
         return use_features(config, place, progress)
-    from extract.backbones import registry
-    from extract.engine import extract
-
     settings = config.features
     # First what fails fast: drawing and reading a corpus may take minutes.
-    backbone = registry.load(settings.backbone, settings.weights, settings.image_size)
+    backbone = load_backbone(settings)
     corpus, labels = make_labels(config, place, progress)
     store = stores.create(place.features, backbone.feature_spec(settings.dtype), settings.backend)
+    crops = [clip.crops for clip in corpus.clips]
     if cluster is None:
-        report = extract(
-            corpus,
-            backbone,
-            store,
-            device=settings.device,
-            batch_size=settings.batch_size,
-            progress=progress,
-        )
+        report = extract_here(crops, backbone, store, settings, progress)
     else:
-        work = Work(
-            backbone=(settings.backbone, settings.weights, settings.image_size),
-            store=store.path,
-            device=settings.device,
-            batch_size=settings.batch_size,
-            threads=None if cluster.workers is None else threads_of(cluster.workers),
-        )
-        report = extract_on(cluster, [clip.crops for clip in corpus.clips], work, progress)
+        threads = None if cluster.workers is None else threads_of(cluster.workers)
+        report = extract_on(cluster, crops, Work(settings, store.path, threads), progress)
     logger.info(
         "%s: %d clips written (%d crops, %.0f/s), %d unchanged, %d failed",
         place.features,
@@ -97,6 +82,12 @@ def make_features(
         len(report.unchanged),
         len(report.failed),
     )
+    if report.images:
+        rates = ", ".join(
+            f"{name} {rate:,.0f}/s" for name, rate in report.stages.rates(report.images).items()
+        )
+        each = "" if cluster is None else " (of one worker)"
+        logger.info("each stage alone%s: %s; the run is bound by: %s", each, rates, report.stages.bound)
     wrong = {}
     for clip, group in groupby(report.bad_frames, key=lambda bad: bad.clip):
         frames = list(group)

@@ -3,6 +3,7 @@
 Not a maker of any of them: this module knows paths and creates nothing.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,4 +59,6 @@ def stream_name(config: Config) -> str:
     features = config.features
     weights = Path(features.weights)
     name = weights.stem if weights.suffix in {".safetensors", ".pth", ".pt"} else features.weights
-    return f"{features.backbone}.{name}-{features.image_size}"
+    flip = "+flip" if features.flip_average else ""
+    stream = f"{features.backbone}{flip}.{name}-{features.image_size}"
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", stream)  # such as the colon of timm:...

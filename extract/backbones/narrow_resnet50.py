@@ -18,6 +18,7 @@ SHA256 = "50c10379fdfa1e940f2ef0972355b0f87f58e0501bbfb7294799abac8a47e0e9"
 
 # The narrow mirror of torchvision's wide_resnet50_2, which doubles the inner width of 64.
 ARCHITECTURE = partial(ResNet, Bottleneck, [3, 4, 6, 3], width_per_group=16)
+FEATURES = 2048
 
 
 def load(name: str, image_size: int) -> Backbone:
@@ -43,7 +44,7 @@ def load(name: str, image_size: int) -> Backbone:
     else:
         msg = f"unknown weights {name!r} of narrow_resnet50: expected rendered or a path"
         raise ConfigError(msg)
-    card = weights_file.read_card(file, weights_file.Card((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), ("unknown",)))
+    card = weights_file.read_card(file, weights_file.Card((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
     return Backbone(
         name="narrow_resnet50",
         weights=name,
@@ -53,5 +54,5 @@ def load(name: str, image_size: int) -> Backbone:
         image_size=image_size,
         mean=card.mean,
         std=card.std,
-        dim=resnet.FEATURES,
+        dim=FEATURES,
     )

@@ -1,80 +1,126 @@
-"""Turns a torchvision ResNet and a weights file into an inference trunk: pooled features, batch norm folded.
+"""ResNets as torchvision defines them, with its ImageNet weights or a file of your own.
 
-Not a definition of ResNet: torchvision's own classes are used, so that its tensor names are the file's.
+Not a trainer: weights come from torchvision's hashed download or from a local file with torchvision's names.
 """
 
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import torch
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import ResNet
+from torch import Tensor, nn
+from torchvision.models import ResNet, get_model_builder, get_model_weights
 
-from extract.backbones.weights_file import Weights, some
+from extract.backbones import download, weights_file
+from extract.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone, check_image_size
+from extract.backbones.fitting import fit
 from stores.errors import ConfigError
 
-FEATURES = 2048
-"""Length of the global average pool of a ResNet of four Bottleneck stages."""
-
-_HEAD = ("fc.weight", "fc.bias")
-_PAIRS = (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), ("0", "1"))  # "0", "1": downsample
+STAGES = (64, 128, 256, 512)
+"""Channels of the four stages, before the expansion of their blocks (He et al. 2016, table 1)."""
 
 
-def trunk(architecture: Callable[[], ResNet], weights: Weights) -> ResNet:
-    """The network up to its global average pool, in eval mode and channels_last, with batch norm folded.
+def load(architecture: str, weights: str, image_size: int, *, pyramid: bool = False) -> Backbone:
+    """Loads a ResNet up to its global average pool.
 
-    The classifier may be in the file or not; every other name and shape must be the architecture's.
+    Args:
+        architecture: torchvision's name, such as ``resnet50``.
+        weights: ``imagenet1k_v1``, or ``imagenet1k_v2`` where torchvision has it (downloaded once by torch,
+            hash checked), or the path of a ``.safetensors`` or ``.pth`` file. A local file is normalised as
+            ImageNet unless a card ``<file stem>.json`` beside it says otherwise (keys mean, std, trained_on,
+            sha256, all optional).
+        image_size: input side in pixels.
+        pyramid: global averages of all four stages, one after another, instead of the last one's alone.
+
+    Raises:
+        ConfigError: unknown name, no network, a damaged file, or tensors that do not fit.
+    """
+    check_image_size(image_size)
+    published = _published(architecture)
+    if weights in published:
+        file = download.read(published[weights])
+        card = weights_file.Card(IMAGENET_MEAN, IMAGENET_STD, ("ImageNet-1k",))
+    elif Path(weights).suffix:
+        file = weights_file.read(Path(weights))
+        card = weights_file.read_card(file, weights_file.Card(IMAGENET_MEAN, IMAGENET_STD))
+        weights = file.path.stem
+    else:
+        msg = f"unknown weights {weights!r} of {architecture}: expected {', '.join(published)} or a path"
+        raise ConfigError(msg)
+    network = trunk(get_model_builder(architecture), file)
+    widths = [channels * network.layer4[-1].expansion for channels in STAGES]
+    return Backbone(
+        name=f"{architecture}_pyramid" if pyramid else architecture,
+        weights=weights,
+        weights_sha256=file.sha256,
+        weights_trained_on=card.trained_on,
+        module=Pyramid(network) if pyramid else network,
+        image_size=image_size,
+        mean=card.mean,
+        std=card.std,
+        dim=sum(widths) if pyramid else widths[-1],
+    )
+
+
+resnet18 = partial(load, "resnet18")
+resnet34 = partial(load, "resnet34")
+resnet50 = partial(load, "resnet50")
+resnet101 = partial(load, "resnet101")
+resnet152 = partial(load, "resnet152")
+resnet18_pyramid = partial(load, "resnet18", pyramid=True)
+resnet34_pyramid = partial(load, "resnet34", pyramid=True)
+resnet50_pyramid = partial(load, "resnet50", pyramid=True)
+resnet101_pyramid = partial(load, "resnet101", pyramid=True)
+resnet152_pyramid = partial(load, "resnet152", pyramid=True)
+
+
+def to_download(name: str, weights: str) -> str:
+    """The URL of weights that ``load`` would have to download first, else ""."""
+    url = _published(name.removesuffix("_pyramid")).get(weights, "")
+    return "" if not url or download.cached(url).is_file() else url
+
+
+def trunk(architecture: Callable[[], ResNet], weights: weights_file.Weights) -> ResNet:
+    """The network up to its global average pool, ready for inference; the file may hold the classifier too.
 
     Args:
         architecture: makes the torchvision network.
-        weights: tensors named as torchvision names them; any float dtype.
+        weights: tensors named as torchvision names them.
 
     Returns:
-        A module (B, 3, S, S) -> (B, 2048), float32.
+        A module (B, 3, S, S) -> (B, D), float32.
 
     Raises:
         ConfigError: names or shapes differ; the message lists them.
     """
-    with torch.device("meta"):  # no random initialisation: every tensor comes from the file
+    with torch.device("meta"):
         network = architecture()
     network.fc = nn.Identity()
-    # Batch counters steer training only, and some exporters leave them out.
-    expected = {
-        name: value.shape
-        for name, value in network.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    found = {
-        name: value
-        for name, value in weights.tensors.items()
-        if name not in _HEAD and not name.endswith("num_batches_tracked")
-    }
-    missing = [name for name in expected if name not in found]
-    unexpected = [name for name in found if name not in expected]
-    misshapen = [
-        f"{name} {tuple(value.shape)} instead of {tuple(expected[name])}"
-        for name, value in found.items()
-        if name in expected and value.shape != expected[name]
-    ]
-    if missing or unexpected or misshapen:
-        lists = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
-        problems = "; ".join(f"{title}: {some(names)}" for title, names in lists.items() if names)
-        msg = (
-            f"{weights.path}: tensors do not fit ({problems}); expected torchvision's own names, without a "
-            "prefix: rename them and save again, or choose the backbone these weights are of"
-        )
-        raise ConfigError(msg)
-    network.load_state_dict({name: value.float() for name, value in found.items()}, strict=False, assign=True)
-    network.eval().requires_grad_(requires_grad=False)
-    _fold_batch_norm(network)
-    return network.to(memory_format=torch.channels_last)
+    fit(network, weights, names="torchvision's", unused=("fc.weight", "fc.bias"))
+    return network
 
 
-def _fold_batch_norm(network: nn.Module) -> None:
-    for parent in list(network.modules()):
-        children = dict(parent.named_children())
-        for conv_name, norm_name in _PAIRS:
-            conv, norm = children.get(conv_name), children.get(norm_name)
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
-                setattr(parent, norm_name, nn.Identity())
+class Pyramid(nn.Module):
+    """Global averages of the four stages of a ResNet: (B, 3, S, S) -> (B, sum of their channels).
+
+    The levels that feature pyramid networks start from (Lin et al. 2017, C2 to C5), without the lateral
+    layers, which no classifier's weights hold.
+    """
+
+    def __init__(self, resnet: ResNet) -> None:
+        super().__init__()
+        self.resnet = resnet
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns (B, 3840) for ResNet-50: 256 + 512 + 1024 + 2048."""
+        net, pooled = self.resnet, []
+        x = net.maxpool(net.relu(net.bn1(net.conv1(images))))
+        for stage in (net.layer1, net.layer2, net.layer3, net.layer4):
+            x = stage(x)
+            pooled.append(net.avgpool(x).flatten(1))
+        return torch.cat(pooled, dim=1)
+
+
+def _published(architecture: str) -> dict[str, str]:
+    """URL of each of torchvision's weights of ``architecture``, by their lower-case names."""
+    return {weights.name.lower(): weights.url for weights in get_model_weights(architecture)}

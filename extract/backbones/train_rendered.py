@@ -20,8 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extract.backbones.narrow_resnet50 import ARCHITECTURE
-from extract.backbones.resnet import FEATURES
+from extract.backbones.narrow_resnet50 import ARCHITECTURE, FEATURES
 from extract.corpora.rendered import action
 from extract.corpora.rendered.camera import draw_setting, film
 from extract.corpora.rendered.face import draw_face

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from extract.backbones.training_data import UNKNOWN
 from stores.errors import ConfigError
 
 # The unpickler checks little: what a damaged .pth raises depends on the byte that is wrong.
@@ -45,7 +46,7 @@ class Card:
 
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    trained_on: tuple[str, ...]
+    trained_on: tuple[str, ...] = (UNKNOWN,)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,6 +100,20 @@ def read(path: Path) -> Weights:
         msg = f"{path}: {some(broken)} hold NaN or infinity; get weights that trained without overflow"
         raise ConfigError(msg)
     return Weights(path, content, sha256)
+
+
+def read_local(weights: str, backbone: str) -> Weights:
+    """The file at ``weights``, of a backbone that has no published weights by name.
+
+    Raises:
+        ConfigError: no path, or ``read`` refuses the file.
+    """
+    if not Path(weights).suffix:
+        msg = (
+            f"unknown weights {weights!r} of {backbone}: expected the path of a file; none are published here"
+        )
+        raise ConfigError(msg)
+    return read(Path(weights))
 
 
 def read_card(weights: Weights, default: Card) -> Card:

@@ -15,6 +15,7 @@ from torchvision.models import ResNet, resnet18, resnet50
 from torchvision.models.resnet import Bottleneck
 
 from extract.backbones import narrow_resnet50, registry, weights_file
+from extract.backbones.training_data import saw
 from stores.errors import ConfigError
 
 
@@ -224,7 +225,7 @@ def test_published_weights_carry_their_training_data_and_full_sha256(tmp_path, m
     content = weights_path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("extract.backbones.resnet50._hash_prefix", lambda name: digest[:8])
+    monkeypatch.setattr("extract.backbones.download.hash_prefix", lambda name: digest[:8])
     path = tmp_path / "checkpoints" / "resnet50-0676ba61.pth"
     path.parent.mkdir()
     path.write_bytes(content)
@@ -233,9 +234,47 @@ def test_published_weights_carry_their_training_data_and_full_sha256(tmp_path, m
     assert backbone.weights_trained_on == ("ImageNet-1k",)
 
 
+def test_only_weights_that_are_not_there_yet_need_a_download(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    for name in ("resnet152", "resnet152_pyramid"):
+        assert "resnet152-f82ba261.pth" in registry.to_download(name, "imagenet1k_v2")
+        assert registry.to_download(name, "own.pth") == ""
+    assert registry.to_download("narrow_resnet50", "rendered") == ""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "resnet152-f82ba261.pth").touch()
+    assert registry.to_download("resnet152", "imagenet1k_v2") == ""
+
+
+def test_one_file_and_one_line_add_a_backbone(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "from extract.backbones.backbone import Backbone\n"
+        "def colour(weights, image_size):\n"
+        "    pool = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())\n"
+        "    return Backbone('colour', weights, '0' * 64, (), pool, image_size, (0,) * 3, (1,) * 3, 3)\n"
+    )
+    monkeypatch.setitem(registry.BACKBONES, "colour", "mine:colour")
+    backbone = registry.load("colour", "mean", 64)
+    assert (backbone.stream, backbone.feature_spec().dim) == ("colour.mean", 3)
+    assert registry.to_download("colour", "mean") == ""
+
+
+def test_weights_that_saw_a_corpus_are_flagged_however_its_name_is_written():
+    for name in ("Aff-Wild2", "affwild2", "AFF_WILD 2", "s-Aff-Wild2", "Aff-Wild2 (training set)"):
+        assert saw(("ImageNet-1k", name)) is True
+    assert saw(("ImageNet-1k", "Aff-Wild", "AffectNet")) is False
+    assert saw(("unknown", "ImageNet-1k")) is None
+    assert saw(()) is None
+    assert saw(("Affect Net",), "AffectNet") is True
+
+
 def test_unknown_names_sizes_and_files_list_what_is_known(tmp_path):
-    assert "resnet50, narrow_resnet50" in refusal("imagenet1k_v2", "resnet51")
-    assert "imagenet1k_v1, imagenet1k_v2 or a path" in refusal("imagenet")
+    for part in ("narrow_resnet50, resnet18", "resnet50_pyramid", "ir_se50", "timm:MODEL"):
+        assert part in refusal("imagenet1k_v2", "resnet51")
+    assert "expected one of" in refusal("pretrained", "torchhub:resnet50")
+    assert "of resnet50: expected imagenet1k_v1, imagenet1k_v2 or a path" in refusal("imagenet")
+    assert "of resnet18: expected imagenet1k_v1 or a path" in refusal("imagenet1k_v2", "resnet18_pyramid")
     assert "rendered or a path" in refusal("imagenet1k_v2", "narrow_resnet50")
     assert "no weights file" in refusal(str(tmp_path / "absent.pth"))
     (tmp_path / "weights.onnx").touch()

@@ -43,6 +43,16 @@ def test_crops_of_any_size_are_resized_to_within_two_levels_of_pillow(size):
     assert difference.mean() < 0.25
 
 
+def test_bicubic_resizing_is_pillows_to_within_two_levels():
+    data = make_jpeg(3, (130, 97))
+    for size in (64, 224):
+        with Image.open(io.BytesIO(data)) as image:
+            expected = np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC))
+        found = decode.decode(data, size, "bicubic-antialias").astype(int)
+        assert np.abs(found - expected).max() <= 2
+        assert np.abs(found - decode.decode(data, size)).max() > 2
+
+
 def test_a_crop_of_the_right_size_keeps_its_pixels():
     data = make_jpeg(4)
     np.testing.assert_array_equal(decode.decode(data, 112), pillow(data))

@@ -123,7 +123,11 @@ def test_rows_follow_the_frame_index_across_gaps_batches_and_clips(corpus, tiny,
             x = functional.normalize(functional.to_tensor(image), (0.5,) * 3, (0.5,) * 3)
             with torch.inference_mode():
                 np.testing.assert_allclose(row, tiny.module(x[None])[0].numpy(), rtol=1e-3, atol=2e-3)
-    assert store.record("long").attrs == {"missing": 11, "unreadable": []}
+    assert store.record("long").attrs == {
+        "missing": 11,
+        "unreadable": [],
+        "compute": {"device": "cpu", "precision": "float32"},
+    }
 
 
 @pytest.mark.parametrize("backend", ["hdf5", "zarr"])
@@ -273,3 +277,18 @@ def test_devices_that_are_not_there_are_refused():
     for name in ("gpu", "mps", "cuda:99"):
         with pytest.raises(ConfigError, match=name):
             resolve_device(name)
+
+
+def test_crops_are_resized_as_the_specification_says(corpus, tiny, tmp_path):
+    first = {}
+    for name, resampling in (("bilinear", Image.Resampling.BILINEAR), ("bicubic", Image.Resampling.BICUBIC)):
+        backbone = replace(tiny, interpolation=f"{name}-antialias")
+        store, _ = run(corpus, backbone, tmp_path / name, dtype="float32")
+        assert store.spec.interpolation == f"{name}-antialias"
+        image = Image.open(corpus.clips[1].frames[0]).resize((64, 64), resampling)  # of 80 x 72 pixels
+        x = functional.normalize(functional.to_tensor(image), (0.5,) * 3, (0.5,) * 3)
+        with torch.inference_mode():
+            expected = tiny.module(x[None])[0].numpy()
+        first[name] = store.read("other")[0]
+        np.testing.assert_allclose(first[name], expected, rtol=1e-3, atol=2e-3)
+    assert (first["bilinear"] != first["bicubic"]).any()
