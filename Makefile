@@ -42,7 +42,7 @@ test: $(VENV)/.made  ## the test suite
 	$(RUN) pytest -n $(JOBS)
 
 test-faults: $(VENV)/.made  ## the whole fault-injection campaigns: kills, failing disks, damaged files (half an hour)
-	FACETS_FAULTS=full $(RUN) pytest -n $(JOBS) tests/faults tests/stores/test_state_machine.py
+	FACETS_FAULTS=full $(RUN) pytest tests/faults tests/stores/test_state_machine.py -o faulthandler_timeout=1500
 
 lint: $(VENV)/.made
 	$(RUN) ruff check .

@@ -81,5 +81,7 @@ class ClipRows:
             "unreadable": sorted(self.unreadable),
             "compute": dict(compute),
         }
+        if self.clip.origin is not None:
+            attrs["crops"] = self.clip.origin
         store.write(self.clip.id, arrays, attrs, self.source.digest)
         return time.perf_counter() - began

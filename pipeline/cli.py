@@ -299,6 +299,66 @@ def import_(source: Path, target: Path, **options: Any) -> int:
 
 
 @facets.command()
+@click.argument("videos", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("target", type=FOLDER)
+@click.option("--detector", default="haar", show_default=True, help="Which faces are found: haar or yunet.")
+@click.option(
+    "--model",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of the detector's network: yunet needs one, haar takes none.",
+)
+@click.option(
+    "--people",
+    type=click.IntRange(1, 2),
+    default=1,
+    show_default=True,
+    help="Main faces of a video to follow.",
+)
+@click.option("--size", type=int, default=112, show_default=True, help="Side of a crop in pixels.")
+@click.option("--quality", type=int, default=95, show_default=True, help="JPEG quality, 1 to 95.")
+@click.option(
+    "--fps",
+    type=click.FloatRange(1, 240),
+    help="Frames per second of the timeline; by default every picture of a video is one frame.",
+)
+@click.option(
+    "--min-face",
+    type=float,
+    default=0.1,
+    show_default=True,
+    metavar="SHARE",
+    help="Width of the smallest face, as a share of the shorter side of the picture.",
+)
+@click.option(
+    "--max-gap",
+    type=int,
+    default=5,
+    show_default=True,
+    metavar="FRAMES",
+    help="Interpolate a face over so many frames in which the detector misses it; 0 for never.",
+)
+@debug_option
+def crop(videos: tuple[Path, ...], target: Path, fps: float | None, **options: Any) -> int:
+    """Cut aligned face crops out of VIDEOS (files, or folders of them) into TARGET.
+
+    TARGET is then a corpus root of kind affwild2: TARGET/cropped_aligned/<video>/00001.jpg is frame 0. The
+    same command goes on where it was stopped, and leaves unchanged videos alone.
+    """
+    from fractions import Fraction
+
+    from extract.video import CropOptions, crop_videos
+    from pipeline.progress import bars
+
+    rate = None if fps is None else Fraction(str(fps))
+    with bars() as progress:
+        report = crop_videos(videos, target, CropOptions(fps=rate, **options), progress)
+    for video, warning in report.warnings.items():
+        click.echo(f"warning: video {video}: {warning}", err=True)
+    code = listed("video", {failed.video: failed.reason for failed in report.failed})
+    return FAILED if report.failed and not (report.written or report.unchanged) else code
+
+
+@facets.command()
 @click.argument("path", required=False, type=EXISTING)
 @click.option("--statistics", is_flag=True, help="Read all features: their range, means, zeros.")
 @json_option

@@ -17,7 +17,6 @@ from stores.digest import Array, blocks_digest
 from stores.errors import StoreError
 from stores.layout import ArrayLayout
 
-BLOCK_BYTES = 8 * 2**20
 PAGE_BYTES, SHIFT_BYTES = 4096, 256
 # Chunks that lie this close are read in one call, and what is between them (a Zarr shard's own CRC) dropped.
 MAX_GAP_BYTES = 64
@@ -195,21 +194,25 @@ class StoredArray:
             elif (first, last) == (low, high):
                 self._read_checked(number, piece)
             else:
-                whole = memoryview(bytearray((high - low) * row))
+                whole = _new_memory((high - low) * row).data
                 self._read_checked(number, whole)
                 piece[:] = whole[(first - low) * row : (last - low) * row]
         self._file.gather(ready)
         return values
 
-    def blocks(self) -> Iterator[Array]:
-        """Yields the whole array a few MiB at a time: memory does not grow with the clip.
+    def chunks(self) -> Iterator[Array]:
+        """Yields the values of chunk after chunk, each read and checked now, in memory that is used again.
+
+        Memory that is touched for the first time costs more than reading into it.
 
         Raises:
             StoreError: a chunk is damaged or could not be read.
         """
-        step = self._chunk_frames * max(1, BLOCK_BYTES // (self._chunk_frames * self._row_bytes))
-        frames = self.layout.shape[0]
-        return (self.read(start, min(start + step, frames)) for start in range(0, frames, step))
+        memory = _new_memory(self._chunk_frames * self._row_bytes)
+        for number, (low, high) in enumerate(self._bounds):
+            values = memory[: (high - low) * self._row_bytes]
+            self._read_checked(number, values.data)
+            yield values.view(self._dtype).reshape(high - low, *self.layout.shape[1:])
 
     def digest(self) -> str:
         """Returns the digest of the values on disk, as ``stores.digest`` defines it.
@@ -217,7 +220,7 @@ class StoredArray:
         Raises:
             StoreError: a chunk is damaged or could not be read.
         """
-        return blocks_digest(self.layout.dtype, self.layout.shape, self.blocks())
+        return blocks_digest(self.layout.dtype, self.layout.shape, self.chunks())
 
     def check(self, number: int) -> None:
         """Reads one chunk and checks it.
@@ -226,7 +229,7 @@ class StoredArray:
             StoreError: it is damaged or could not be read.
         """
         low, high = self._bounds[number]
-        self._read_checked(number, memoryview(bytearray((high - low) * self._row_bytes)))
+        self._read_checked(number, _new_memory((high - low) * self._row_bytes).data)
 
     def _read_checked(self, number: int, buffer: memoryview) -> None:
         self._file.gather([(self._offsets[number], buffer)])

@@ -29,6 +29,16 @@ def write_file(path: Path, blocks: Iterable[bytes | memoryview]) -> None:
     Raises:
         OSError: the file could not be written or synced in full.
     """
+    write_unsynced(path, blocks)
+    _sync(path)
+
+
+def write_unsynced(path: Path, blocks: Iterable[bytes | memoryview]) -> None:
+    """Writes a file whose folder ``sync_tree`` will sync.
+
+    Raises:
+        OSError: the file could not be written in full.
+    """
     with path.open("wb", buffering=0) as file:
         batch, length = list[memoryview](), 0
         for block in blocks:
@@ -38,7 +48,25 @@ def write_file(path: Path, blocks: Iterable[bytes | memoryview]) -> None:
                 _write_all(file.fileno(), batch)
                 batch, length = [], 0
         _write_all(file.fileno(), batch)
-        os.fsync(file.fileno())
+
+
+def sync_tree(folder: Path) -> None:
+    """Makes ``folder`` durable with all that is in it; in one go, so that a journal is written but once.
+
+    Raises:
+        OSError: something could not be synced.
+    """
+    for path in folder.rglob("*"):
+        _sync(path)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_document(path: Path, data: bytes) -> None:
@@ -68,11 +96,7 @@ def sync_folder(folder: Path) -> None:
     Raises:
         OSError: the folder could not be opened or synced.
     """
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(folder)
 
 
 @contextlib.contextmanager

@@ -41,11 +41,10 @@ def write(path: Path, arrays: Mapping[str, Array], spec: Spec) -> None:
     for name, layout in spec.layout(len(next(iter(arrays.values())))).items():
         folder = path / name
         folder.mkdir()
-        commit.write_file(folder / _shard_name(layout), _shard(arrays[name], layout))
-        commit.write_document(folder / METADATA, documents.render(_metadata(layout)))
-        commit.sync_folder(folder)
-    commit.write_document(path / METADATA, documents.render(GROUP))
-    commit.sync_folder(path)
+        commit.write_unsynced(folder / _shard_name(layout), _shard(arrays[name], layout))
+        commit.write_unsynced(folder / METADATA, [documents.render(_metadata(layout))])
+    commit.write_unsynced(path / METADATA, [documents.render(GROUP)])
+    commit.sync_tree(path)
 
 
 def size(path: Path, spec: Spec, frames: int) -> int:

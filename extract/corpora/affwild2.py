@@ -6,6 +6,8 @@ Layout (ABAW release notes of FG2020 and ICCV2021; row and image conventions as 
 
     cropped_aligned/<clip>/00001.jpg ...        row i of an annotation is frame i is {i+1:05d}.jpg
     annotations/{VA_Set,EXPR_Set,AU_Set}/{Train_Set,Validation_Set}/<clip>.txt      a header, then rows
+
+``facets crop`` writes the same crops from videos, and a record of each video in ``crops/``.
 """
 
 import logging
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 
 from extract.corpora import annotation
 from extract.corpora.clip import Clip, Corpus, CropFrames, Labels, Split
+from extract.video import record
 from stores import editions
 from stores.errors import ConfigError, CorpusError
 
@@ -54,10 +57,11 @@ def load(root: Path, edition: str) -> Corpus:
     A clip's timeline is dense: T is the largest of its row counts and its last crop; a frame without a crop
     is None, a label cell without a value is unknown. A clip that is in the training split of one task and in
     the validation split of another counts as validation and its training labels become unknown: they belong
-    to neither official split. Folders of crops without any annotation are the test split.
+    to neither official split. Folders of crops without any annotation are the test split. Clips that
+    ``facets crop`` cut from videos have the videos' length and frame rate; they need no annotations at all.
 
     Args:
-        root: folder with ``cropped_aligned`` and ``annotations``.
+        root: folder with ``cropped_aligned`` and ``annotations``; the latter may lack beside ``crops``.
         edition: ``abaw1`` or ``abaw2``; its class and AU lists must be those in the file headers.
 
     Raises:
@@ -70,11 +74,13 @@ def load(root: Path, edition: str) -> Corpus:
         raise ConfigError(msg)
     root = Path(root)
     crops_root = _folder(root, "cropped_aligned")
-    annotations_root = _folder(root, "annotations")
+    origins = record.origins(root)
     formats = annotation.formats(names.expressions, names.aus)
     notes: list[str] = []
 
-    files = _annotation_files(annotations_root, tuple(formats), notes)
+    files: dict[str, list[_File]] = {}
+    if not origins or (root / "annotations").exists():
+        files = _annotation_files(_folder(root, "annotations"), tuple(formats), notes)
     folders, stray = _subfolders(crops_root)
     without_crops = sorted(set(files) - set(folders))
     if without_crops:
@@ -91,7 +97,10 @@ def load(root: Path, edition: str) -> Corpus:
         present, strays = _crops(crops_root / clip_id)
         stray += strays
         tables = {file.task: annotation.read(file.path, formats[file.task]) for file in clip_files}
+        origin = origins.get(clip_id)
         frames = _frames(clip_id, len(present), {task: len(table) for task, table in tables.items()}, counts)
+        if origin is not None and not tables:
+            frames = max(frames, origin.frames)
         split: Split = "test"
         if clip_files:
             split = "validation" if any(f.split == "validation" for f in clip_files) else "train"
@@ -104,13 +113,21 @@ def load(root: Path, edition: str) -> Corpus:
         timeline = np.zeros(frames, np.bool_)
         timeline[: len(present)] = present
         clips.append(
-            Clip(clip_id, split, CropFrames(crops_root / clip_id, timeline), labels, FPS, _video(clip_id))
+            Clip(
+                clip_id,
+                split,
+                CropFrames(crops_root / clip_id, timeline),
+                labels,
+                FPS if origin is None else origin.fps,
+                _video(clip_id) if origin is None else origin.video,
+                origin=None if origin is None else origin.attrs,
+            )
         )
     if not clips:
         msg = f"{crops_root} holds no clip folder: expected <clip>/00001.jpg in it; unpack the crops there"
         raise CorpusError(msg)
 
-    notes += _notes(clips, counts, stray)
+    notes += _notes(clips, counts, stray) + _origin_notes(clips)
     for note in notes:
         logger.info("%s: %s", root, note)
     return Corpus("affwild2", root, edition, names.expressions, names.aus, tuple(clips), tuple(notes))
@@ -237,6 +254,21 @@ def _notes(clips: Sequence[Clip], counts: dict[str, list[str]], stray: int) -> l
         notes.append(f"{len(beyond)} clips have crops beyond their last row: {_some(beyond)}")
     if stray:
         notes.append(f"{stray} files among the crops are not crops and were not read")
+    return notes
+
+
+def _origin_notes(clips: Sequence[Clip]) -> list[str]:
+    """Says which clips were cut from videos, by what; crops of different makings do not look alike."""
+    makers: dict[str, list[str]] = defaultdict(list)
+    for clip in clips:
+        if clip.origin is not None:
+            makers[f"{clip.origin['detector']} ({str(clip.origin['maker_sha256'])[:12]})"].append(clip.id)
+    notes = [
+        f"{len(cut)} clips were cut from videos by detector {maker}: {_some(cut)}"
+        for maker, cut in makers.items()
+    ]
+    if len(makers) > 1 or (makers and sum(map(len, makers.values())) < len(clips)):
+        notes.append("not all crops were made alike: cut all videos anew, with one detector and its options")
     return notes
 
 

@@ -3,13 +3,15 @@
 Not a reader of any format and not a store: paths and label arrays only, no pixel is touched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from stores.documents import Json
 
 Split = Literal["train", "validation", "test"]
 
@@ -91,10 +93,12 @@ class Crops:
     Attributes:
         id: name of the clip.
         frames: length T; item i is the crop of frame i, or None where no face was found.
+        origin: what made the crops, as far as known (``extract.video.record``); features keep it.
     """
 
     id: str
     frames: Sequence[Path | None]
+    origin: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +113,7 @@ class Clip:
         fps: frames per second of the video.
         subject: what groups clips of one source video (its stem), or "" when unknown.
         audio: the sound of the clip, or None.
+        origin: what made the crops, as far as known.
     """
 
     id: str
@@ -118,6 +123,7 @@ class Clip:
     fps: float
     subject: str
     audio: Path | None = None
+    origin: Mapping[str, Json] | None = None
 
     def __post_init__(self) -> None:
         if len(self.frames) != len(self.labels.valence):
@@ -127,7 +133,7 @@ class Clip:
     @property
     def crops(self) -> Crops:
         """The clip without its labels."""
-        return Crops(self.id, self.frames)
+        return Crops(self.id, self.frames, self.origin)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -168,14 +168,14 @@ def test_a_writer_killed_in_its_loop_leaves_a_store_that_verifies(tmp_path, back
 def test_a_running_writer_keeps_its_temporaries_when_another_opens_the_store(tmp_path, monkeypatch, backend):
     store = stores.create(tmp_path / "store", SPEC, backend)
     seen = []
-    read_back = stores.writing._require_equal
+    read_back = stores.writing._read_back
 
     def open_meanwhile(*arguments):
         stores.create(store.path, SPEC, backend)
         seen.append(stores.verify(store.path, repair=True).ok)
         read_back(*arguments)
 
-    monkeypatch.setattr("stores.writing._require_equal", open_meanwhile)
+    monkeypatch.setattr("stores.writing._read_back", open_meanwhile)
     store.write("clip", OLD)
     assert seen == [True]
     np.testing.assert_array_equal(store.read("clip"), OLD["features"])
