@@ -3,7 +3,6 @@
 Not a scheduler: one process, one device. Shard a corpus by clips to use several.
 """
 
-import contextlib
 import logging
 import os
 import time
@@ -12,15 +11,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 
 from extract.backbones.backbone import Backbone
 from extract.corpora import Corpus, Crops
-from extract.decode import DecodeError, decode_file
 from extract.feed import TAIL, Batch, Spent, feed
 from extract.inference import Network, Pending, Precision
 from extract.rows import ClipRows
@@ -31,8 +27,8 @@ from stores.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
 
-SAMPLE_CROPS = 16
-"""Crops that are decoded to estimate how long a run will take."""
+ESTIMATE_BATCHES = 2
+"""Batches after which a run says how long it will take; in the first one kernels are prepared."""
 WRITES_AHEAD = 2
 """Clips that may wait for the disk before the network waits for them."""
 
@@ -219,16 +215,24 @@ def extract_clips(
     if not pending:
         return Report((), tuple(unchanged), tuple(failed), (), 0, 0, time.perf_counter() - began)
     network = Network(backbone, target, precision, compiled=compiled)
-    _announce(pending, network, backbone, decode_threads, batch_size if static else TAIL)
     written: list[str] = []
     bad_frames: list[BadFrame] = []
     frames = images = done = 0
     rows: ClipRows | None = None
+    taken = 0
     model_seconds = write_seconds = 0.0
     writing: deque[Future[float]] = deque()
 
+    def stages() -> Stages:
+        return Stages(
+            read=spent.read / decode_threads,
+            decode=spent.decode / decode_threads,
+            model=model_seconds,
+            write=write_seconds,
+        )
+
     def take(batch: Batch, features: Pending) -> None:
-        nonlocal rows, frames, images, done, model_seconds, write_seconds
+        nonlocal rows, frames, images, done, taken, model_seconds, write_seconds
         if rows is None:
             empty = np.zeros((len(batch.source.present), backbone.dim), dtype)
             rows = ClipRows(batch.clip, batch.source, empty)
@@ -236,6 +240,9 @@ def extract_clips(
         model_seconds += seconds
         rows.put(batch.start, values, batch.unreadable)
         images += int(batch.source.present[batch.start : batch.start + batch.rows].sum())
+        taken += 1
+        if taken == ESTIMATE_BATCHES:
+            _announce(pending, network, stages(), images)
         if not batch.last:
             progress("features", total, done + batch.start + batch.rows)
             return
@@ -277,45 +284,23 @@ def extract_clips(
         frames=frames,
         images=images,
         seconds=time.perf_counter() - began,
-        stages=Stages(
-            read=spent.read / decode_threads,
-            decode=spent.decode / decode_threads,
-            model=model_seconds,
-            write=write_seconds,
-        ),
+        stages=stages(),
     )
 
 
-def _announce(
-    pending: Sequence[tuple[Crops, Source]],
-    network: Network,
-    backbone: Backbone,
-    threads: int,
-    batch_size: int,
-) -> None:
-    """Logs how much is to be done and how long it will take, after a look at the model and at some crops."""
-    size = backbone.image_size
-    blank = torch.zeros((batch_size, size, size, 3), dtype=torch.uint8)
-    for _ in range(2):  # the first pass prepares kernels
-        began = time.perf_counter()
-        network.start(blank, batch_size).result()
-        model = batch_size / (time.perf_counter() - began)
-    clip, source = pending[0]
-    sample = np.flatnonzero(source.present)[:SAMPLE_CROPS]
-    began = time.perf_counter()
-    for frame in sample:
-        with contextlib.suppress(DecodeError):  # reported when its turn comes
-            decode_file(cast("Path", clip.frames[int(frame)]), size)
-    decode = threads * len(sample) / (time.perf_counter() - began)
+def _announce(pending: Sequence[tuple[Crops, Source]], network: Network, stages: Stages, images: int) -> None:
+    """Logs how much is to be done and how long it will take, from what the first batches took."""
     crops = sum(int(source.present.sum()) for _, source in pending)
+    feed, model = images / (stages.read + stages.decode), images / stages.model
+    slower = min(feed, model)
     logger.info(
         "%d crops of %d clips to extract on %s: about %s, at %.0f crops/s of %s",
         crops,
         len(pending),
         network.compute["device"],
-        duration(crops / min(model, decode)),
-        min(model, decode),
-        "the model" if model < decode else "the decoder",
+        duration(crops / slower),
+        slower,
+        "the model" if model < feed else "the decoder",
     )
 
 
