@@ -1,0 +1,86 @@
+"""Workers of a cluster that die in the middle of an extraction, in three ways: the stores are the same."""
+
+import importlib
+import os
+import random
+import signal
+import threading
+
+import pytest
+
+import stores
+from pipeline import cluster, configfile
+from pipeline.cluster import Cluster, Work, extract_here, extract_on, load_backbone
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV)
+
+
+def digests(store):
+    assert stores.verify(store.path).ok
+    return {clip: store.record(clip).arrays for clip in store.clips()}
+
+
+def test_killed_terminated_and_crashed_workers_change_nothing_in_the_features(
+    size, corpus, tmp_path, monkeypatch
+):
+    if not size.full:
+        pytest.skip("tests/pipeline/test_cluster.py kills two workers; the campaign kills thirty")
+    import torch
+
+    torch.set_num_threads(1)
+    config = configfile.load("smoke", [f"corpus.root={corpus}"])
+    backbone = load_backbone(config.features)
+    corpora = importlib.import_module("extract.corpora")
+    crops = [clip.crops for clip in corpora.load("rendered", corpus, "abaw2").clips]
+    alone = stores.create(tmp_path / "alone", backbone.feature_spec())
+    extract_here(crops, backbone, alone, config.features)
+    monkeypatch.setattr(cluster, "FRAMES_PER_TASK", 1)
+    kills, chance = [], random.Random(0)
+    for run in range(30):
+        path = tmp_path / f"run{run}"
+        store = stores.create(path, backbone.feature_spec())
+        connected = cluster.connected
+        stop = threading.Event()
+
+        class Watched:
+            def __init__(self, *arguments, manager=connected, ended=stop):
+                self.manager, self.ended = manager(*arguments), ended
+
+            def __enter__(self):
+                client = self.manager.__enter__()
+                self.thread = threading.Thread(target=murder, args=(client, self.ended, kills, chance))
+                self.thread.start()
+                return client
+
+            def __exit__(self, *error):
+                self.ended.set()
+                self.thread.join()
+                return self.manager.__exit__(*error)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(cluster, "connected", Watched)
+            report = extract_on(Cluster(workers=2), crops, Work(config.features, path, 1))
+        assert report.failed == ()
+        assert digests(store) == digests(alone)
+        if len(kills) >= 30:
+            break
+    assert len(kills) >= 30
+    assert set(kills) == set(SIGNALS)
+
+
+def murder(client, stop, kills, chance):
+    """Kills a worker every second or so, in one of three ways, until the run ends; three per run at most."""
+    for _ in range(3):
+        if stop.wait(chance.uniform(0.5, 3.0)):
+            return
+        pids = [pid for pid in client.run(os.getpid, on_error="ignore").values() if isinstance(pid, int)]
+        if not pids or stop.is_set():
+            return
+        kind = SIGNALS[len(kills) % len(SIGNALS)]
+        os.kill(chance.choice(pids), kind)
+        kills.append(kind)
