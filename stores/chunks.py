@@ -9,6 +9,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -18,6 +19,7 @@ from stores.errors import StoreError
 from stores.layout import ArrayLayout
 
 PAGE_BYTES, SHIFT_BYTES = 4096, 256
+BYTE = np.dtype(np.uint8)
 # Chunks that lie this close are read in one call, and what is between them (a Zarr shard's own CRC) dropped.
 MAX_GAP_BYTES = 64
 # Linux reads at most 2 GiB per call, and takes at most 1024 buffers.
@@ -84,6 +86,15 @@ class OpenFile:
         data = bytearray(length)
         self.gather([(offset, memoryview(data))])
         return bytes(data)
+
+    def fill(self, offset: int, buffer: memoryview) -> None:
+        """Fills ``buffer`` from ``offset`` on; see ``gather``."""
+        try:
+            complete = os.preadv(self._descriptor, [buffer], offset) == len(buffer)
+        except OSError:
+            complete = False
+        if not complete:  # gather() goes on, or says what is wrong
+            self.gather([(offset, buffer)])
 
     def gather(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
         """Fills each ``(offset, buffer)`` from the file, neighbours in one call.
@@ -161,7 +172,7 @@ class StoredArray:
         self._checked = bytearray(len(self._crcs))
         self._bounds = layout.chunk_bounds()
         self._chunk_frames, self._row_bytes = layout.chunk_frames, layout.row_bytes
-        self._dtype = np.dtype(layout.dtype)
+        self._dtype, self._row_shape = np.dtype(layout.dtype), layout.shape[1:]
         step = self._chunk_frames * self._row_bytes
         self._first = location.offsets[0]
         self._is_contiguous = all(
@@ -175,14 +186,13 @@ class StoredArray:
             StoreError: a chunk is damaged or could not be read.
         """
         chunk, row = self._chunk_frames, self._row_bytes
-        memory = _new_memory((stop - start) * row)
-        values: Array = memory.view(self._dtype).reshape(stop - start, *self.layout.shape[1:])
+        values = _new_array((stop - start, *self._row_shape), self._dtype)
         if start == stop:
             return values
-        target = memory.data
+        target = values.data.cast("B")
         touched = range(start // chunk, (stop - 1) // chunk + 1)
         if self._is_contiguous and 0 not in self._checked[touched.start : touched.stop]:
-            self._file.gather([(self._first + start * row, target)])  # the usual case, twice as fast
+            self._file.fill(self._first + start * row, target)  # the usual case, twice as fast
             return values
         ready = []
         for number in touched:
@@ -194,7 +204,7 @@ class StoredArray:
             elif (first, last) == (low, high):
                 self._read_checked(number, piece)
             else:
-                whole = _new_memory((high - low) * row).data
+                whole = _new_array(((high - low) * row,), BYTE).data
                 self._read_checked(number, whole)
                 piece[:] = whole[(first - low) * row : (last - low) * row]
         self._file.gather(ready)
@@ -208,11 +218,11 @@ class StoredArray:
         Raises:
             StoreError: a chunk is damaged or could not be read.
         """
-        memory = _new_memory(self._chunk_frames * self._row_bytes)
+        memory = _new_array((self._chunk_frames * self._row_bytes,), BYTE)
         for number, (low, high) in enumerate(self._bounds):
             values = memory[: (high - low) * self._row_bytes]
             self._read_checked(number, values.data)
-            yield values.view(self._dtype).reshape(high - low, *self.layout.shape[1:])
+            yield values.view(self._dtype).reshape(high - low, *self._row_shape)
 
     def digest(self) -> str:
         """Returns the digest of the values on disk, as ``stores.digest`` defines it.
@@ -229,7 +239,7 @@ class StoredArray:
             StoreError: it is damaged or could not be read.
         """
         low, high = self._bounds[number]
-        self._read_checked(number, _new_memory((high - low) * self._row_bytes).data)
+        self._read_checked(number, _new_array(((high - low) * self._row_bytes,), BYTE).data)
 
     def _read_checked(self, number: int, buffer: memoryview) -> None:
         self._file.gather([(self._offsets[number], buffer)])
@@ -240,13 +250,16 @@ class StoredArray:
         self._checked[number] = True
 
 
-def _new_memory(length: int) -> Array:
-    """Returns new bytes that do not begin just behind the start of a page.
+def _new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """Returns an array whose memory does not begin just behind the start of a page.
 
     Chunks begin on a page, and malloc likes to put large blocks 16 bytes behind one. Where source and target
     differ by so little modulo 4096 the processor takes each read for one of the bytes just written, and
     copies at half the speed.
     """
-    memory = np.empty(length + SHIFT_BYTES, np.uint8)
+    values: Array = np.empty(shape, dtype)
+    if values.__array_interface__["data"][0] % PAGE_BYTES >= SHIFT_BYTES:
+        return values
+    memory = np.empty(values.nbytes + SHIFT_BYTES, BYTE)
     start = SHIFT_BYTES if memory.__array_interface__["data"][0] % PAGE_BYTES < SHIFT_BYTES else 0
-    return memory[start : start + length]
+    return memory[start : start + values.nbytes].view(dtype).reshape(shape)

@@ -249,8 +249,7 @@ class Store:
         if os.getpid() != self._pid:
             # A lock that another thread of the parent held would stay locked here for ever.
             self._forget_open_clips()
-        with self._lock:
-            opened = self._open.get(clip)
+        opened = self._open.get(clip)
         if opened is None or _version(opened.record_file) != opened.version:
             # Not under the lock: other threads read other clips meanwhile.
             opened = self.open_clip(clip)
