@@ -66,14 +66,15 @@ class Video:
         av = library("av")
         self.path = path
         self._size = stamp(path)[0]
-        self._errors = (av.FFmpegError, ValueError, MemoryError)
+        self._errors = (av.FFmpegError, ValueError, IndexError, MemoryError)
         try:
             self._container = av.open(
                 # The prefix keeps a name such as 'concat:a|b' from being a protocol.
                 f"file:{os.fspath(path.absolute())}",
                 options={"max_pixels": str(MAX_PIXELS)},
                 container_options={"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"},
-                metadata_errors="replace",
+                # A title in another encoding is no damage; from version 19 PyAV sees it so by itself.
+                **({"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}),
             )
         except self._errors as error:
             msg = f"{path}: cannot be opened as a video ({_reason(error)}); {_REMEDY}"

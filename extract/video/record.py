@@ -135,8 +135,11 @@ def warnings(document: Mapping[str, Any]) -> list[str]:
             f"pictures follow each other after {stamps['shortest_interval']:.3f} to "
             f"{stamps['longest_interval']:.3f} s, and each is one frame: --fps makes a constant rate"
         )
-    if fps is not None and stamps["without"]:
-        said.append(f"{stamps['without']} pictures have no time stamp and follow at the stated rate")
+    if 0 < stamps["without"] < stamps["pictures"] - 1:
+        said.append(
+            f"{stamps['without']} of {stamps['pictures']} pictures have no time stamp, or none after the one "
+            "before: the file is damaged, look at the crops"
+        )
     return said
 
 
