@@ -4,6 +4,7 @@ Not aware of any file format: a backend says where the chunks are, the commit re
 """
 
 import errno
+import math
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -257,9 +258,7 @@ def _new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     differ by so little modulo 4096 the processor takes each read for one of the bytes just written, and
     copies at half the speed.
     """
-    values: Array = np.empty(shape, dtype)
-    if values.__array_interface__["data"][0] % PAGE_BYTES >= SHIFT_BYTES:
-        return values
-    memory = np.empty(values.nbytes + SHIFT_BYTES, BYTE)
+    length = math.prod(shape) * dtype.itemsize
+    memory = np.empty(length + SHIFT_BYTES, BYTE)
     start = SHIFT_BYTES if memory.__array_interface__["data"][0] % PAGE_BYTES < SHIFT_BYTES else 0
-    return memory[start : start + values.nbytes].view(dtype).reshape(shape)
+    return memory[start : start + length].view(dtype).reshape(shape)
