@@ -13,8 +13,8 @@ from pathlib import Path
 
 from stores import commit, contents
 from stores.backends import Backend, open_arrays
-from stores.chunks import checksums
-from stores.digest import Array, array_digest
+from stores.chunks import digest_and_checksums
+from stores.digest import Array
 from stores.documents import Json
 from stores.errors import StoreError
 from stores.record import ArrayRecord, Record, data_in_use, data_names, record_name
@@ -63,20 +63,20 @@ def write_clip(
             ThreadPoolExecutor(1) as thread,
             commit.temporary(folder, clip + backend.SUFFIXES[0], tree=backend.IS_FOLDER) as data,
         ):
-            # SHA-256 first: unlike the CRC it lets other threads run.
-            hashing = thread.submit(lambda: {name: array_digest(ordered[name]) for name in layout})
-            summing = thread.submit(lambda: {name: checksums(ordered[name], layout[name]) for name in layout})
+            hashing = thread.submit(
+                lambda: {name: digest_and_checksums(ordered[name], layout[name]) for name in layout}
+            )
             checking = thread.submit(contents.check_values, clip, ordered, spec)
             backend.write(data, ordered, spec)
-            crcs = summing.result()
+            hashes = hashing.result()
+            crcs = {name: crc for name, (_, crc) in hashes.items()}
             _read_back(clip, data, spec, frames, backend, crcs)
-            digests = hashing.result()
             checking.result()
             record = Record(
                 clip=clip,
                 frames=frames,
                 arrays={
-                    name: ArrayRecord(array.shape, array.dtype, digests[name], crcs[name])
+                    name: ArrayRecord(array.shape, array.dtype, *hashes[name])
                     for name, array in layout.items()
                 },
                 attrs=attrs,
