@@ -558,6 +558,8 @@ def ratios(results: dict[str, Any]) -> dict[str, float]:
                 if label == "warm steady":
                     first = sections["warm first touch"][name]["GB_per_s"]
                     found[f"{regime}: {name}, first touch / steady"] = first / section[name]["GB_per_s"]
+            if not {"facets zarr", "zarr-python, its defaults"} <= section.keys():
+                continue
             ours, default = section["facets zarr"], section["zarr-python, its defaults"]
             speed = f"speed_of_{BASELINE}"
             found[f"{regime}, {label}: facets zarr / zarr-python, its defaults"] = (
@@ -587,12 +589,16 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=40_000, help="of the one large clip (40000)")
     parser.add_argument("--rounds", type=int, default=5, help="of every measurement (5)")
     parser.add_argument("--windows", type=int, default=30, help="per round and contender (30)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these contenders beside np.memmap")
     parser.add_argument("--quick", action="store_true", help="see that it runs; the figures mean little")
     parser.add_argument(
         "--features", type=Path, help="feature store for compression (the demo's, else smoke's)"
     )
     parser.add_argument("--folder", type=Path, help="where to write temporarily, on the disk to be measured")
     chosen = parser.parse_args()
+    for contender in [*CONTENDERS] if chosen.only else []:
+        if contender not in (BASELINE, *chosen.only):
+            del CONTENDERS[contender]
     rounds, count, large, many = chosen.rounds, chosen.windows, chosen.frames, 2000
     small, written = [8000] * 6, 8000
     if chosen.quick:
@@ -617,7 +623,7 @@ def main() -> None:
             }
             shutil.rmtree(folder)
         told("the rest")
-        results["durable write"] = durable_write(place, written, max(rounds, 5))
+        results["durable write"] = durable_write(place, written, max(rounds, 15))
         results["opening"] = opening(place, many, rounds)
         results["compression"] = compression(place, chosen.features or some_features(), rounds)
     results["seconds"] = time.perf_counter() - begin
