@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from extract.backbones.backbone import Backbone
-from extract.corpora import Corpus, Crops
+from extract.corpora import Crops
 from extract.feed import TAIL, Batch, Spent, feed
 from extract.inference import Network, Pending, Precision
 from extract.rows import ClipRows
@@ -112,37 +112,6 @@ class Report:
     def images_per_second(self) -> float:
         """Crops through the network per second of the whole run."""
         return self.images / self.seconds if self.seconds else 0.0
-
-
-def extract(
-    corpus: Corpus,
-    backbone: Backbone,
-    store: Store,
-    *,
-    device: str | torch.device = "cpu",
-    batch_size: int = 64,
-    decode_threads: int | None = None,
-    max_bad_share: float = 0.5,
-    precision: Precision = "auto",
-    compiled: bool = False,
-    progress: Progress = silent,
-) -> Report:
-    """Extracts every clip of ``corpus`` that ``store`` does not hold yet, or holds from other crops.
-
-    As ``extract_clips``, which says what is returned and raised.
-    """
-    return extract_clips(
-        [clip.crops for clip in corpus.clips],
-        backbone,
-        store,
-        device=device,
-        batch_size=batch_size,
-        decode_threads=decode_threads,
-        max_bad_share=max_bad_share,
-        precision=precision,
-        compiled=compiled,
-        progress=progress,
-    )
 
 
 def extract_clips(

@@ -16,10 +16,14 @@ from extract import corpora
 from extract.backbones import registry
 from extract.backbones.backbone import Backbone
 from extract.corpora import CropFrames
-from extract.engine import extract, resolve_device
+from extract.engine import extract_clips, resolve_device
 from stores.errors import ConfigError, CorpusError, SpecMismatch
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def extract(corpus, backbone, store, **options):
+    return extract_clips([clip.crops for clip in corpus.clips], backbone, store, **options)
 
 
 class Tiny(torch.nn.Module):

@@ -144,12 +144,13 @@ def test_a_child_forked_in_the_middle_of_a_commit_does_not_keep_the_store_locked
             time.sleep(60)
             os._exit(0)
     try:
-        descriptor = os.open(store.path / "store.json", os.O_RDWR)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.close(descriptor)
+        store.write("clip", version(0))  # would wait for the child, for a minute
+        still_there = os.waitpid(child, os.WNOHANG) == (0, 0)
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
+    assert still_there
+    assert store.clips() == ["clip"]
 
 
 def test_without_locks_a_store_is_still_written_and_its_owner_is_warned_once(tmp_path, monkeypatch, caplog):
