@@ -67,9 +67,9 @@ def memmap(folder: Path) -> Read:
     return lambda clip, start, stop: np.array(maps[clip][start:stop])
 
 
-def facets(folder: Path) -> Read:
+def facets(folder: Path, *, mapped: bool = False) -> Read:
     """Opens a store."""
-    store = stores.open(folder)
+    store = stores.open(folder, mapped=mapped)
     return lambda clip, start, stop: store.read(clip, "features", start, stop)
 
 
@@ -133,6 +133,8 @@ CONTENDERS = {
         Contender("np.memmap", "npy", memmap, write_npy),
         Contender("facets hdf5", "facets-hdf5", facets, write_store("hdf5")),
         Contender("facets zarr", "facets-zarr", facets, write_store("zarr")),
+        Contender("facets hdf5, mapped", "facets-hdf5", partial(facets, mapped=True)),
+        Contender("facets zarr, mapped", "facets-zarr", partial(facets, mapped=True)),
         Contender("h5py, our clips", "facets-hdf5/clips", h5py_default),
         Contender("h5py, its default chunks", "h5py-default", h5py_default, write_h5py_default),
         Contender("zarr-python, our clips", "facets-zarr/clips", zarr_python),
@@ -550,7 +552,7 @@ def ratios(results: dict[str, Any]) -> dict[str, float]:
             "full read": measured["full read"],
         }
         for label, section in sections.items():
-            for name in OURS:
+            for name in (name for name in section if name.startswith("facets")):
                 found[f"{regime}, {label}: {name} / {BASELINE}"] = section[name][f"speed_of_{BASELINE}"]
                 if label in measured["random windows"]:
                     p50 = section[name][f"p50_speed_of_{BASELINE}"]

@@ -59,7 +59,7 @@ def backend_module(name: object) -> Backend:
 
 
 def open_arrays(
-    backend: Backend, path: Path, spec: Spec, frames: int, crcs: Mapping[str, str]
+    backend: Backend, path: Path, spec: Spec, frames: int, crcs: Mapping[str, str], *, mapped: bool = False
 ) -> dict[str, StoredArray]:
     """Opens the data of a clip.
 
@@ -69,9 +69,13 @@ def open_arrays(
         spec: spec of the store.
         frames: length of the clip.
         crcs: array name to the CRCs of its chunks, as ``chunks.digest_and_checksums`` gives them.
+        mapped: what has been checked is read again from a mapping of the file.
 
     Raises:
         StoreError: the data is anything else than a clip of so many frames.
     """
     layout, locations = spec.layout(frames), backend.locate(path, spec, frames)
+    if mapped:
+        for location in locations.values():
+            location.file.map()
     return {name: StoredArray(locations[name], layout[name], crcs[name]) for name in layout}

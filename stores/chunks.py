@@ -5,6 +5,7 @@ Not aware of any file format: a backend says where the chunks are, the commit re
 
 import errno
 import math
+import mmap
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -70,6 +71,7 @@ class OpenFile:
             StoreError: it is missing, not readable, or not a regular file (symbolic links are not followed).
         """
         self._descriptor = -1
+        self._mapping: memoryview | None = None
         self.path = path
         try:
             # O_NONBLOCK so that a FIFO put in place of a file cannot hang the reader.
@@ -99,14 +101,40 @@ class OpenFile:
         self.gather([(offset, memoryview(data))])
         return bytes(data)
 
+    def map(self) -> None:
+        """Lets ``fill`` and ``refill`` copy from a mapping of the file instead of calling ``preadv``.
+
+        Raises:
+            StoreError: the file system cannot map files.
+        """
+        if self._mapping is not None or not self.size:
+            return
+        try:
+            self._mapping = memoryview(mmap.mmap(self._descriptor, self.size, access=mmap.ACCESS_READ))
+        except OSError as error:
+            msg = f"{self.path} cannot be mapped into memory: {error.strerror}: open the store without mapped"
+            raise StoreError(msg) from error
+
     def fill(self, offset: int, buffer: memoryview) -> None:
-        """Fills ``buffer`` from ``offset`` on; see ``gather``."""
+        """Fills ``buffer`` from ``offset`` on; see ``refill``."""
+        if self._mapping is not None:
+            self.refill([(offset, buffer)])
+            return
         try:
             complete = os.preadv(self._descriptor, [buffer], offset) == len(buffer)
         except OSError:
             complete = False
         if not complete:  # gather() goes on, or says what is wrong
             self.gather([(offset, buffer)])
+
+    def refill(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        """Does what ``gather`` does for pieces that were read before: from the mapping, if there is one."""
+        # Touching a mapping behind the end of its file would end the process.
+        if self._mapping is None or os.fstat(self._descriptor).st_size < self.size:
+            self.gather(pieces)
+            return
+        for offset, buffer in pieces:
+            buffer[:] = self._mapping[offset : offset + len(buffer)]
 
     def gather(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
         """Fills each ``(offset, buffer)`` from the file, neighbours in one call.
@@ -219,7 +247,7 @@ class StoredArray:
                 whole = _new_array(((high - low) * row,), BYTE).data
                 self._read_checked(number, whole)
                 piece[:] = whole[(first - low) * row : (last - low) * row]
-        self._file.gather(ready)
+        self._file.refill(ready)
         return values
 
     def chunks(self) -> Iterator[Array]:

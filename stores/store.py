@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -63,17 +64,19 @@ class Store:
         path: absolute path of the folder.
         spec: what the store holds.
         backend: ``hdf5`` or ``zarr``.
+        mapped: see ``stores.open``.
     """
 
-    def __init__(self, path: Path, spec: Spec, backend: BackendName) -> None:
+    def __init__(self, path: Path, spec: Spec, backend: BackendName, *, mapped: bool = False) -> None:
         self.path = path
         self.spec = spec
         self.backend = backend
+        self.mapped = mapped
         self._spec_sha256 = spec.digest()
         self._forget_open_clips()
 
     def __reduce__(self) -> tuple[object, ...]:
-        return open, (self.path,)
+        return partial(open, mapped=self.mapped), (self.path,)
 
     def __repr__(self) -> str:
         return f"<Store {self.path} {self.spec.kind} {self.backend}>"
@@ -243,7 +246,7 @@ class Store:
             msg = f"clip {record.clip!r}: {path} takes {found} bytes, its record says {record.data_bytes}"
             raise StoreError(msg)
         crcs = {name: array.chunk_crc32c for name, array in record.arrays.items()}
-        return open_arrays(backend, path, self.spec, record.frames, crcs)
+        return open_arrays(backend, path, self.spec, record.frames, crcs, mapped=self.mapped)
 
     def _kept_open(self, clip: str) -> OpenClip:
         if os.getpid() != self._pid:
@@ -307,8 +310,15 @@ def create(path: str | os.PathLike[str], spec: Spec, backend: BackendName = "hdf
     return store
 
 
-def open(path: str | os.PathLike[str]) -> Store:
+def open(path: str | os.PathLike[str], *, mapped: bool = False) -> Store:
     """Opens a store.
+
+    Args:
+        path: folder of the store.
+        mapped: copy windows from a mapping of the clip's file, which is faster while the file is in the page
+            cache. The first touch of every chunk is read and checked as ever, with an error where the disk
+            fails; but where it fails later, or another program cuts the file at that very moment, the process
+            ends with SIGBUS. For local disks; what is mapped counts as resident memory of the process.
 
     Raises:
         FormatVersionError: the store has a version of the format that this code does not know.
@@ -347,7 +357,7 @@ def open(path: str | os.PathLike[str]) -> Store:
     except StoreError as error:
         error.add_note(f"read from {file}")
         raise
-    return Store(folder, store_spec, "hdf5" if backend == "hdf5" else "zarr")
+    return Store(folder, store_spec, "hdf5" if backend == "hdf5" else "zarr", mapped=mapped)
 
 
 def _require_empty(folder: Path) -> None:

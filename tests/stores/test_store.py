@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -277,6 +278,31 @@ def test_a_forked_process_reads_right_beside_its_parent(tmp_path, backend):
                 np.testing.assert_array_equal(here, arrays["features"][start : start + 60])
             for start, there in zip(range(0, 540, 9), reads.get(60), strict=True):
                 np.testing.assert_array_equal(there, arrays["features"][start : start + 60])
+
+
+@pytest.mark.parametrize("backend", ["hdf5", "zarr"])
+def test_a_mapped_store_reads_the_same_and_checks_the_same(tmp_path, backend):
+    spec = feature_spec(2048)
+    arrays = feature_arrays(300, spec)
+    stores.create(tmp_path / "s", spec, backend).write("a", arrays)
+    store = pickle.loads(pickle.dumps(stores.open(tmp_path / "s", mapped=True)))
+    assert store.mapped
+    for start, stop in ((0, 300), (0, 300), (120, 140), (7, 7), (127, 300)):  # the second time it is mapped
+        window = store.read("a", start=start, stop=stop)
+        np.testing.assert_array_equal(window, arrays["features"][start:stop])
+        window[:] = 0  # the caller's own: the file is not touched
+    with next(path for path in store.data_path("a").parent.rglob("*") if _holds(path, arrays)).open(
+        "r+b"
+    ) as f:
+        f.truncate(4096)
+    with pytest.raises(StoreError, match="ends at byte"):  # not SIGBUS
+        store.read("a")
+    with pytest.raises(StoreError):
+        stores.open(tmp_path / "s", mapped=True).read("a")
+
+
+def _holds(path, arrays):
+    return path.is_file() and path.stat().st_size > arrays["features"].nbytes
 
 
 def test_more_clips_are_read_than_handles_stay_open(store):
