@@ -83,7 +83,8 @@ class Network:
             msg = f"precision {precision} needs a GPU, the CPU computes in float32: use auto"
             raise ConfigError(msg)
         if compiled:
-            self._module = torch.compile(self._plain, dynamic=False)
+            # Frozen weights are packed once and convolutions take the addition and the ReLU behind them along.
+            self._module = torch.compile(self._plain, dynamic=False, options={"freezing": True})
         wanted = self._wanted(precision)
         if wanted != "float32" or compiled:
             self._pass_gate(backbone, wanted, strict=precision != "auto" or compiled)
