@@ -141,8 +141,12 @@ def fit(
     for first in range(0, len(runs), replicas):
         positions = range(first, min(first + replicas, len(runs)))
         sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver)
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            sweep.train(partial(_report, progress, total, first * training.epochs), _keeper(state, sweep))
+        try:
+            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+                sweep.train(partial(_report, progress, total, first * training.epochs), _keeper(state, sweep))
+        except Exception as error:
+            error.add_note(f"in epoch {sweep.epoch} of {training.epochs}, {len(sweep.stack)} runs together")
+            raise
     if state is not None:
         state.remove()
     return [results[position] for position in sorted(results)]
@@ -218,6 +222,7 @@ class _Sweep:
         self.sizes = {task: TASKS[task].size(bank.label_spec) for task in self.tasks}
         self.stack = Stack(bank.feature_spec.dim, self.sizes, runs, training, self.device)
         self.states = [_State(position) for position in positions]
+        self.epoch = 0
         self.windows = cut(bank.train.offsets, training.window, training.hop)
         self.validation_windows = cut(bank.validation.offsets, training.window, training.hop)
         self.objective: Objective = objective(bank.train, bank.label_spec, training)
@@ -230,6 +235,7 @@ class _Sweep:
         epochs = self.training.epochs
         trained, completed = (0, 0) if keeper is None else self._resume(keeper)
         for epoch in range(trained + 1, epochs + 1):
+            self.epoch = epoch
             began, shared = time.perf_counter(), len(self.stack)
             losses = self._epoch(epoch)
             self._validate(epoch, losses)
