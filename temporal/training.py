@@ -273,17 +273,14 @@ class _Sweep:
         first = self.states[0].position
         # Exactly the replicas that were in the stack then: beside others float32 sums round differently.
         self.stack.keep([state["position"] - first for state in facts["states"]])
+        self.stack.restore(
+            {name.removeprefix("stack."): tensor for name, tensor in tensors.items() if name[:6] == "stack."}
+        )
         self.states = [_State(**state) for state in facts["states"]]
-        states = {str(state.position): state for state in self.states}
-        stack: dict[str, torch.Tensor] = {}
-        for name, tensor in tensors.items():
-            part, *rest = name.split(".")
-            if part == "stack":
-                stack[rest[0]] = tensor
-            else:
-                position, task = rest
-                states[position].predictions[task] = tensor.numpy().copy()
-        self.stack.restore(stack)
+        for run, state in zip(self.stack.runs, self.states, strict=True):
+            if state.best_epoch:
+                arrays = {task: tensors[f"predictions.{state.position}.{task}"] for task in run.tasks}
+                state.predictions = {task: array.numpy().copy() for task, array in arrays.items()}
         logger.info("going on after epoch %d with %d runs: %s", facts["epoch"], len(self.states), keeper.path)
         return facts["epoch"], facts["completed"]
 

@@ -20,7 +20,7 @@ RUNS = [
     Run(("A", "AU"), attention=True, seed=1, lr=1e-2, dropout=0.3),
     Run(("A",), seed=3, lr=1e-12, dropout=0.0),  # hardly moves, so it stops early
     Run(("EXPR",), seed=0, lr=1e30),  # diverges in the first epoch
-    Run(("V", "AU", "EXPR"), attention=True, seed=2, lr=1e-2),
+    Run(("V", "A", "AU", "EXPR"), attention=True, seed=2, lr=1e-2),
 ]
 IDENTITY = {"data": "d" * 64}
 
@@ -50,17 +50,17 @@ class Killed(BaseException):
 
 
 def content(result):
-    """Everything in a result but the time that it took."""
+    """Everything in a result but the time that it took, in its order, which files have too."""
     weights = {} if result.model is None else result.model.network.state_dict()
     return (
         result.run,
         result.status,
         result.reason,
-        result.metrics,
+        list(result.metrics.items()),
         result.best_epoch,
         result.epochs,
         result.history,
-        {c: {t: a.tobytes() for t, a in tasks.items()} for c, tasks in result.predictions.items()},
+        [(c, t, a.tobytes()) for c, tasks in result.predictions.items() for t, a in tasks.items()],
         {name: tensor.numpy().tobytes() for name, tensor in weights.items()},
     )
 
