@@ -20,7 +20,7 @@ from pipeline.plan import PlannedRun, groups, plan
 from pipeline.splits import scored_split
 from pipeline.workdir import WorkDir
 from stores.documents import Json
-from stores.errors import ConfigError, StoreError
+from stores.errors import ConfigError, FacetsError, StoreError
 from stores.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -195,6 +195,7 @@ def train_on(formed: Sequence[Group], *, client: "Client", work: Work, progress:
         finished,
         lambda group: {str(group): group},
     )
+    client.run(opened.cache_clear, on_error="ignore")
     return outcome
 
 
@@ -258,7 +259,7 @@ def train_group(
             return
         try:
             if result.status == "failed":
-                reason = (result.reason, FloatingPointError.__name__, result.epochs, result.step)
+                reason = (result.reason, FloatingPointError.__name__, result.epochs, result.failed_step)
                 outcome[run.run_id] = ledger.commit_error(folder, run, *reason)
             else:
                 commit(place, data, run, result, len(group.runs))
@@ -298,8 +299,10 @@ def fail(group: Group, place: WorkDir, ended: Outcome, reason: str, kind: str) -
 
 
 def told(error: Exception) -> str:
-    """Returns an error with its notes."""
-    return "; ".join([str(error) or type(error).__name__, *getattr(error, "__notes__", [])])
+    """Returns an error with its notes; what nobody foresaw says of which type it is."""
+    foreseen = isinstance(error, FacetsError | OSError | RuntimeError) and str(error)
+    text = str(error) if foreseen else f"{type(error).__name__}: {error}"
+    return "; ".join([text, *getattr(error, "__notes__", [])])
 
 
 def commit(place: WorkDir, data: Data, run: PlannedRun, result: "RunResult", replicas: int) -> None:

@@ -57,8 +57,8 @@ class RunResult:
         seconds: this run's share of the wall clock: each epoch's time divided by the replicas that shared it.
         device: where it trained.
         threads: CPU threads of torch; another number rounds float32 sums differently.
-        step: the step of the last epoch at which a run failed, from 1; None if it failed after its steps, or
-            did not fail.
+        failed_step: the step of the last epoch at which a run failed, from 1; None if it failed after all
+            steps, or did not fail.
     """
 
     run: Run
@@ -74,7 +74,7 @@ class RunResult:
     seconds: float
     device: str
     threads: int
-    step: int | None = None
+    failed_step: int | None = None
 
 
 def lr_factor(step: int, steps: int, warmup: float) -> float:

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -116,6 +118,24 @@ def test_a_group_that_another_process_closed_meanwhile_is_not_trained(sweep):
         close(formed[0])
     with held(formed[0]) as ours:
         assert not ours
+
+
+def test_who_finds_a_group_in_training_waits_and_then_leaves_it(sweep, caplog):
+    _, formed = sweep.form()
+    caplog.set_level(logging.INFO)
+    with ThreadPoolExecutor(1) as second, held(formed[0]) as ours:
+        assert ours
+        found = second.submit(look, formed[0])
+        while "another process trains the group" not in caplog.text:
+            assert not found.done()
+            time.sleep(0.005)
+        close(formed[0])
+    assert found.result() is False
+
+
+def look(group):
+    with held(group) as ours:
+        return ours
 
 
 @given(count=st.integers(1, 60), most=st.integers(1, 40), workers=st.integers(1, 9))

@@ -196,6 +196,9 @@ def test_runs_on_which_workers_die_fail_with_that_reason(work, monkeypatch):
         def nthreads(self):
             return {}
 
+        def run(self, *_, **__):
+            pass
+
     @contextmanager
     def connected(*_):
         yield Client()
