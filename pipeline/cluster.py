@@ -147,7 +147,8 @@ def _local_cluster(cluster: Cluster, device: str) -> Any:
             "options": {
                 "host": "127.0.0.1",
                 "dashboard": cluster.dashboard is not None,
-                "dashboard_address": cluster.dashboard,
+                # Its own port and not dask's default one, which two clusters of a machine would fight for.
+                "dashboard_address": cluster.dashboard or "127.0.0.1:0",
             },
         },
         workers={

@@ -191,9 +191,7 @@ def exclusive(file: Path, on_wait: Callable[[], None] | None = None) -> Iterator
 @functools.cache  # once per store, not once per clip
 def _warn_of_no_locks(folder: Path, reason: str) -> None:
     logger.warning(
-        "the file system of %s has no locks (%s): do not let two processes write one clip",
-        folder,
-        reason,
+        "the file system of %s has no locks (%s): do not let two processes write one clip", folder, reason
     )
 
 

@@ -56,12 +56,13 @@ class StateFile:
         """
         began = time.monotonic()
         ours = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        told = json.dumps(facts)
         header = {
             "format": FORMAT,
             "version": str(VERSION),
             "identity": documents.digest(self.identity),
-            "facts": json.dumps(facts),
-            "crc32c": _crcs(ours),
+            "facts": told,
+            "crc32c": _crcs(ours, told),
         }
         try:
             with temporary(self.path.parent, self.path.name) as new:
@@ -92,20 +93,23 @@ class StateFile:
         if (header.get("format"), header.get("version")) != (FORMAT, str(VERSION)):
             logger.warning("%s is not a state of this version: training begins anew", self.path)
             return None
-        if header["identity"] != documents.digest(self.identity):
+        if header.get("identity") != documents.digest(self.identity):
             logger.warning(
                 "%s is of other runs, data, versions, threads or devices: training begins anew", self.path
             )
             return None
-        if header["crc32c"] != _crcs(tensors):
+        facts = header.get("facts", "")
+        if header.get("crc32c") != _crcs(tensors, facts):
             logger.warning("%s is damaged: training begins anew", self.path)
             return None
-        return tensors, json.loads(header["facts"])
+        return tensors, json.loads(facts)
 
     def remove(self) -> None:
         """Removes the state: everything that it was for is committed."""
         remove(self.path)
 
 
-def _crcs(tensors: Mapping[str, Tensor]) -> str:
-    return "".join(f"{crc32c(tensors[name].numpy()):08x}" for name in sorted(tensors))
+def _crcs(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """Returns CRC-32C of the facts and of every tensor, in the order of their names."""
+    crcs = [crc32c(facts.encode()), *(crc32c(tensors[name].numpy()) for name in sorted(tensors))]
+    return "".join(f"{crc:08x}" for crc in crcs)

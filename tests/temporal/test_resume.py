@@ -136,6 +136,13 @@ def flip_a_bit(path):
     path.write_bytes(data)
 
 
+def flip_a_bit_of_the_facts(path):
+    data = bytearray(path.read_bytes())
+    place = data.index(b"seconds") + 12  # a digit of a number that nothing else checks
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
 def other_version(path):
     with safe_open(path, "pt") as file:
         tensors, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
@@ -146,6 +153,7 @@ def other_version(path):
     ("change", "reason"),
     [
         (flip_a_bit, "is damaged"),
+        (flip_a_bit_of_the_facts, "is damaged"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "cannot be read"),
         (lambda path: path.write_bytes(b""), "cannot be read"),
         (other_version, "not a state of this version"),
