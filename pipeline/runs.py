@@ -3,7 +3,8 @@
 Not a reader of scores, which is ``pipeline.results``, and not the trainer.
 
 A run folder holds ``config.json`` and ``model.safetensors`` (the checkpoint), ``metrics.jsonl`` (one line per
-epoch), ``predictions.h5`` and ``result.json``; a failed run holds ``error.json``.
+epoch), ``predictions.h5`` and ``result.json``. That of a failed run holds ``error.json``: ``error`` (one
+line), ``type`` (of the exception), ``epoch`` and ``step`` (from 1, null if unknown), and which run it is.
 
 ``predictions.h5`` is plain HDF5. Root attributes: ``format`` = ``facets-predictions``, ``version``,
 ``run_id``, ``split``, ``edition``, ``au_names``, ``expression_names``. One group per clip, in it one float32
@@ -71,11 +72,32 @@ def commit(
     write_json(folder / RESULT, result)
 
 
-def commit_error(folder: Path, run: PlannedRun, error: str) -> None:
-    """Writes why a run has no result, as one line; the next sweep tries the run again."""
+def commit_error(
+    folder: Path,
+    run: PlannedRun,
+    error: str,
+    kind: str,
+    epoch: int | None = None,
+    step: int | None = None,
+) -> str:
+    """Writes why a run has no result; the next sweep tries the run again.
+
+    Args:
+        folder: of the run.
+        run: which one.
+        error: the reason; is made one line.
+        kind: name of the exception that ended it; ``FloatingPointError`` for a training that diverged.
+        epoch: of the failure, from 1.
+        step: of the epoch, from 1; None if it failed after its steps.
+
+    Returns:
+        The reason as one line.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"error": " ".join(error.split()), "run_id": run.run_id, "name": run.name, "seed": run.seed}
-    write_json(folder / ERROR, record)
+    line = " ".join(error.split())
+    record = {"error": line, "type": kind, "epoch": epoch, "step": step}
+    write_json(folder / ERROR, record | {"run_id": run.run_id, "name": run.name, "seed": run.seed})
+    return line
 
 
 def write_predictions(

@@ -216,6 +216,18 @@ class Stack:
         self.runs = [self.runs[row] for row in rows]
         self.dropout_streams = [self.dropout_streams[row] for row in rows]
 
+    def state(self) -> dict[str, Tensor]:
+        """Returns all that training changes, by name; not a copy, so for use before the next step."""
+        streams = torch.stack([stream.get_state() for stream in self.dropout_streams])
+        return {**{name: getattr(self, name) for name in PER_REPLICA}, "dropout_streams": streams}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over ``state`` of a stack of the same replicas: its next steps are those of that stack."""
+        for name in PER_REPLICA:
+            getattr(self, name).copy_(state[name])
+        for stream, kept in zip(self.dropout_streams, state["dropout_streams"], strict=True):
+            stream.set_state(kept.clone())
+
     def best_weights(self, row: int) -> dict[str, Tensor]:
         """Returns the best parameters of one replica by name, on the CPU."""
         flat = self.best[row].cpu()

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -17,15 +17,17 @@ import torch
 from numpy.typing import NDArray
 
 from stores import LabelSpec
+from stores.documents import Json
 from stores.editions import Edition
 from stores.editions import edition as edition_named
 from stores.errors import ConfigError
 from stores.progress import Progress, silent
-from temporal import evaluate
+from temporal import evaluate, machine
 from temporal.bank import Bank, Split, Standardiser, gather, identity, statistics
 from temporal.fused import Stack, build
 from temporal.losses import Objective, gather_targets, objective
 from temporal.metrics import Metrics, score, totals
+from temporal.resume import StateFile
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.trained import TrainedModel
@@ -54,7 +56,9 @@ class RunResult:
         model: the weights of the best epoch.
         seconds: this run's share of the wall clock: each epoch's time divided by the replicas that shared it.
         device: where it trained.
-        threads: CPU threads of torch.
+        threads: CPU threads of torch; another number rounds float32 sums differently.
+        failed_step: the step of the last epoch at which a run failed, from 1; None if it failed after all
+            steps, or did not fail.
     """
 
     run: Run
@@ -70,6 +74,7 @@ class RunResult:
     seconds: float
     device: str
     threads: int
+    failed_step: int | None = None
 
 
 def lr_factor(step: int, steps: int, warmup: float) -> float:
@@ -89,6 +94,7 @@ def fit(
     progress: Progress = silent,
     on_result: Callable[[RunResult], None] | None = None,
     replicas: int = 32,
+    state: StateFile | None = None,
 ) -> list[RunResult]:
     """Trains runs together and evaluates each at its best epoch.
 
@@ -101,9 +107,13 @@ def fit(
         on_result: called with each result as soon as its run stops.
         replicas: most runs trained at the same time; bounds memory. Another number rounds float32 sums
             differently, which long training amplifies, though less than a change of 1e-7 in the weights.
+        state: where to keep what is needed to go on after a kill; for ``replicas`` runs at most. A call with
+            the same arguments goes on from there, on the CPU with the same bytes as if it had never stopped,
+            and delivers again what ended after that state was written. Removed when all is delivered.
 
     Returns:
-        One result per run, in the order of ``runs``.
+        One result per run, in the order of ``runs``; those that had stopped before the state that training
+        went on from were delivered then and are left out.
 
     Raises:
         ConfigError: no runs, or a split lacks every label of a task that a run trains, or a wrong device.
@@ -114,6 +124,9 @@ def fit(
         raise ConfigError(msg)
     if not runs or replicas < 1:
         msg = f"{len(runs)} runs, {replicas} replicas at a time: expected at least one of each"
+        raise ConfigError(msg)
+    if state is not None and len(runs) > replicas:
+        msg = f"{len(runs)} runs, {replicas} replicas at a time: one state is of runs that train together"
         raise ConfigError(msg)
     _check_labels(bank, runs)
     standardise = statistics(bank.train) if training.standardise else identity(bank.feature_spec.dim).to(home)
@@ -128,9 +141,28 @@ def fit(
     for first in range(0, len(runs), replicas):
         positions = range(first, min(first + replicas, len(runs)))
         sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver)
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            sweep.train(partial(_report, progress, total, first * training.epochs))
-    return [results[position] for position in range(len(runs))]
+        try:
+            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+                sweep.train(partial(_report, progress, total, first * training.epochs), _keeper(state, sweep))
+        except Exception as error:
+            error.add_note(f"in epoch {sweep.epoch} of {training.epochs}, {len(sweep.stack)} runs together")
+            raise
+    if state is not None:
+        state.remove()
+    return [results[position] for position in sorted(results)]
+
+
+def _keeper(state: StateFile | None, sweep: "_Sweep") -> StateFile | None:
+    """Returns ``state`` with all that decides what it may be used for."""
+    if state is None:
+        return None
+    identity: dict[str, Json] = {
+        "given": state.identity,
+        "runs": [asdict(run) for run in sweep.stack.runs],
+        "training": asdict(sweep.training),
+        "machine": machine.describe(sweep.device),
+    }
+    return StateFile(state.path, identity)
 
 
 def _report(progress: Progress, total: int, before: int, done: int) -> None:
@@ -163,8 +195,13 @@ class _State:
     metrics: dict[str, Metrics] = field(default_factory=dict)
     predictions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     failure: str = ""
+    failed_step: int | None = None
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns all but the predictions, which are arrays."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "predictions"}
 
 
 class _Sweep:
@@ -185,6 +222,7 @@ class _Sweep:
         self.sizes = {task: TASKS[task].size(bank.label_spec) for task in self.tasks}
         self.stack = Stack(bank.feature_spec.dim, self.sizes, runs, training, self.device)
         self.states = [_State(position) for position in positions]
+        self.epoch = 0
         self.windows = cut(bank.train.offsets, training.window, training.hop)
         self.validation_windows = cut(bank.validation.offsets, training.window, training.hop)
         self.objective: Objective = objective(bank.train, bank.label_spec, training)
@@ -192,9 +230,12 @@ class _Sweep:
         self.rules = rules_of(bank.label_spec)
         self.labels = {task: bank.validation.labels[TASKS[task].array].cpu().numpy() for task in self.tasks}
 
-    def train(self, report: Callable[[int], None]) -> None:
-        epochs, completed = self.training.epochs, 0
-        for epoch in range(1, epochs + 1):
+    def train(self, report: Callable[[int], None], keeper: StateFile | None = None) -> None:
+        """Trains to the end, from the state in ``keeper`` if there is one that fits."""
+        epochs = self.training.epochs
+        trained, completed = (0, 0) if keeper is None else self._resume(keeper)
+        for epoch in range(trained + 1, epochs + 1):
+            self.epoch = epoch
             began, shared = time.perf_counter(), len(self.stack)
             losses = self._epoch(epoch)
             self._validate(epoch, losses)
@@ -211,6 +252,37 @@ class _Sweep:
             if leaving:
                 self.stack.keep(staying)
                 self.states = [self.states[row] for row in staying]
+            if keeper is not None and keeper.due():
+                keeper.write(*self._snapshot(epoch, completed))
+
+    def _snapshot(self, epoch: int, completed: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Returns tensors and facts from which the epochs after ``epoch`` follow."""
+        tensors = {f"stack.{name}": tensor for name, tensor in self.stack.state().items()}
+        for state in self.states:
+            for task, values in state.predictions.items():
+                tensors[f"predictions.{state.position}.{task}"] = torch.from_numpy(values)
+        states = [state.facts() for state in self.states]
+        return tensors, {"epoch": epoch, "completed": completed, "states": states}
+
+    def _resume(self, keeper: StateFile) -> tuple[int, int]:
+        """Takes over the state that was kept; returns epochs trained and completed, 0 and 0 without one."""
+        kept = keeper.read()
+        if kept is None:
+            return 0, 0
+        tensors, facts = kept
+        first = self.states[0].position
+        # Exactly the replicas that were in the stack then: beside others float32 sums round differently.
+        self.stack.keep([state["position"] - first for state in facts["states"]])
+        self.stack.restore(
+            {name.removeprefix("stack."): tensor for name, tensor in tensors.items() if name[:6] == "stack."}
+        )
+        self.states = [_State(**state) for state in facts["states"]]
+        for run, state in zip(self.stack.runs, self.states, strict=True):
+            if state.best_epoch:
+                arrays = {task: tensors[f"predictions.{state.position}.{task}"] for task in run.tasks}
+                state.predictions = {task: array.numpy().copy() for task, array in arrays.items()}
+        logger.info("going on after epoch %d with %d runs: %s", facts["epoch"], len(self.states), keeper.path)
+        return facts["epoch"], facts["completed"]
 
     def _epoch(self, epoch: int) -> NDArray[np.float64]:
         """Trains one epoch; returns (R, N) mean losses over the minibatches that held a label of the task."""
@@ -235,9 +307,9 @@ class _Sweep:
         for row, failed in enumerate(failed_step.tolist()):
             if failed:
                 where = f"epoch {epoch}, step {failed} of {steps}"
-                self.states[
-                    row
-                ].failure = f"loss or gradient not finite at {where}: lower lr or check the features"
+                state = self.states[row]
+                state.failure = f"loss or gradient not finite at {where}: lower lr or check the features"
+                state.failed_step = failed
         return sums.double().cpu().numpy() / np.maximum(seen, 1.0)
 
     def _validate(self, epoch: int, losses: NDArray[np.float64]) -> None:
@@ -267,7 +339,8 @@ class _Sweep:
             state.history.append(line)
             if reached > state.score:
                 state.score, state.best_epoch = reached, epoch
-                state.metrics, state.predictions = entries, predictions
+                # A copy: these are rows of an array of all replicas, which would live as long as they do.
+                state.metrics, state.predictions = entries, {t: a.copy() for t, a in predictions.items()}
                 improved.append(row)
         self.stack.remember(improved)
 
@@ -282,7 +355,7 @@ class _Sweep:
             logger.warning("%s, seed %d: %s", run.name, run.seed, state.failure)
             return RunResult(
                 run, "failed", state.failure, {}, math.nan, 0, epoch, state.history, {}, None, state.seconds,
-                str(self.device), threads,
+                str(self.device), threads, state.failed_step,
             )  # fmt: skip
         split = self.bank.validation
         predictions = {
