@@ -43,7 +43,7 @@ config_option = click.option(
     default="demo",
     show_default=True,
     metavar="CONFIG",
-    help="A YAML file, or one that comes with facets: demo, subsets, smoke, affwild2.",
+    help="A YAML file, or one that comes with facets: demo, subsets, au_weights, smoke, affwild2.",
 )
 set_option = click.option(
     "--set",
@@ -124,7 +124,11 @@ def features(
 @facets.command()
 @experiment_options
 @device_option
-@click.option("--dry-run", is_flag=True, help="Print what would be trained; train nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what would be trained, and an estimate of time and memory; train nothing.",
+)
 def sweep(
     source: str,
     settings: tuple[str, ...],
@@ -133,8 +137,9 @@ def sweep(
     dry_run: bool,  # noqa: FBT001 (click passes flags by keyword)
 ) -> int:
     """Train every run of the sweep that has no result yet."""
+    from pipeline.dryrun import describe_plan
     from pipeline.progress import bars
-    from pipeline.sweep import describe_plan, run_sweep
+    from pipeline.sweep import run_sweep
 
     config, place = experiment(source, settings, work, device)
     if dry_run:

@@ -5,21 +5,21 @@ Not the trainer, which is ``temporal.fit``, and not the table.
 
 import importlib.metadata
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline import runs as ledger
 from pipeline.config import Config
 from pipeline.data import SCORED, Data, open_data
-from pipeline.plan import PlannedRun, groups, plan
+from pipeline.halving import Rule, stop_rule
+from pipeline.plan import PlannedRun, groups, own_settings, plan, shared_settings
 from pipeline.splits import scored_split
 from pipeline.workdir import WorkDir
 from stores.progress import Progress, silent
 
 if TYPE_CHECKING:
     from temporal.settings import Run, Training
-    from temporal.training import RunResult
+    from temporal.training import RunResult, StopAt
 
 logger = logging.getLogger(__name__)
 
@@ -49,21 +49,27 @@ def run_sweep(config: Config, place: WorkDir, progress: Progress = silent) -> di
     from extract.engine import resolve_device
 
     device = resolve_device(config.training.device)
-    training = training_settings(config)
     bank = temporal.load_bank(data.features, data.labels, device=device)
     logger.info("training %d runs on %s, %d together", len(left), device, config.training.max_replicas)
     failures: dict[str, str] = {}
-    everything, before = len(left) * training.epochs, 0
+    everything, before = sum(training_settings(run).epochs for run in left), 0
+    halving = config.sweep.halving
+    rule = None if halving is None else stop_rule(planned, halving, place.runs)
 
     for group in groups(left, config.training.max_replicas):
         # fit delivers results in the order in which runs end; settings tell which planned run each one is.
-        waiting = {run_settings(config, run): run for run in group}
+        training = training_settings(group[0])
+        waiting = {run_settings(run): run for run in group}
 
         def deliver(result: "RunResult", waiting: dict["Run", PlannedRun] = waiting) -> None:
             run = waiting[result.run]
             if result.status == "failed":
                 failures[name_of(run)] = result.reason
                 ledger.commit_error(place.runs / run.run_id, run, result.reason)
+            elif result.status == "stopped":
+                scores = [line["score"] for line in result.history]
+                ledger.commit_stopped(place.runs / run.run_id, run, scores, result.best_epoch)
+                logger.info("%s: stopped after epoch %d", name_of(run), result.epochs)
             else:
                 commit(place, data, run, result)
             del waiting[result.run]  # not before: a run that could not be committed counts as failed
@@ -78,6 +84,7 @@ def run_sweep(config: Config, place: WorkDir, progress: Progress = silent) -> di
                 training,
                 progress=advance,
                 on_result=deliver,
+                stop_at=None if rule is None else stops(rule, waiting),
                 replicas=config.training.max_replicas,
             )
         except RuntimeError as error:  # torch's own, such as memory that ran out: the other groups go on
@@ -132,66 +139,26 @@ def name_of(run: PlannedRun) -> str:
     return f"{run.run_id} ({run.name}, seed {run.seed})"
 
 
-def training_settings(config: Config) -> "Training":
-    """Returns what the runs of a sweep share, as the temporal stage takes it."""
+def stops(rule: Rule, group: Mapping["Run", PlannedRun]) -> "StopAt":
+    """Returns a rule over planned runs in the terms of the temporal stage."""
+    runs = {planned.run_id: run for run, planned in group.items()}
+
+    def stop_at(epoch: int, scores: Mapping["Run", Sequence[float]]) -> "Collection[Run]":
+        named = {run_id: scores[run] for run_id, run in runs.items() if run in scores}
+        return [runs[run_id] for run_id in rule(epoch, named)]
+
+    return stop_at
+
+
+def training_settings(run: PlannedRun) -> "Training":
+    """Returns what the runs of a group share, as the temporal stage takes it; any of them tells it."""
     from temporal.settings import Training
 
-    return Training(**{field.name: getattr(config.training, field.name) for field in fields(Training)})
+    return Training(**shared_settings(run))  # type: ignore[arg-type]  # as pipeline.config checked them
 
 
-def run_settings(config: Config, run: PlannedRun) -> "Run":
+def run_settings(run: PlannedRun) -> "Run":
     """Returns one run as the temporal stage takes it."""
     from temporal.settings import Run
 
-    shared = config.training
-    return Run(
-        tasks=run.tasks,
-        attention=run.attention,
-        seed=run.seed,
-        lr=shared.lr,
-        weight_decay=shared.weight_decay,
-        dropout=shared.dropout,
-        loss_weights={str(task): weight for task, weight in shared.loss_weights.items()},
-    )
-
-
-def describe_plan(config: Config, place: WorkDir) -> str:
-    """Returns the plan of a sweep as text: settings, rows by seeds with the state of each run, and groups.
-
-    Raises:
-        StoreError: the stores are missing; what a run is called depends on their content.
-    """
-    planned = plan(config, open_data(place).digests)
-    left = ledger.unfinished(planned, place.runs)
-    split = groups(left, config.training.max_replicas)
-    rows: dict[str, list[str]] = {}
-    for run in planned:
-        rows.setdefault(run.name, []).append(f"{run.run_id} {ledger.status(place.runs / run.run_id)}")
-    lines = [
-        f"experiment {config.name}, runs in {place.runs}",
-        settings_line(config.training.model_dump()),
-        "",
-    ]
-    lines += table_lines(["row", *(f"seed {seed}" for seed in config.sweep.seeds)], rows)
-    lines += [
-        "",
-        f"{len(rows)} rows x {len(config.sweep.seeds)} seeds = {len(planned)} runs:"
-        f" {len(planned) - len(left)} finished, {len(left)} unfinished",
-        f"groups, one after the other: {', '.join(f'{len(group)} runs' for group in split) or 'none'}",
-    ]
-    return "\n".join(lines)
-
-
-def settings_line(settings: Mapping[str, Any]) -> str:
-    """Returns settings as ``key value`` pairs."""
-    return ", ".join(f"{key} {value}" for key, value in settings.items())
-
-
-def table_lines(head: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
-    """Returns a head and named rows as lines in columns of equal width."""
-    cells = [list(head), *([name, *row] for name, row in rows.items())]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+    return Run(tasks=run.tasks, attention=run.attention, seed=run.seed, **own_settings(run))  # type: ignore[arg-type]

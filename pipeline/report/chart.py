@@ -67,7 +67,10 @@ def as_png(table: Table) -> bytes:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-        figure = Figure(figsize=(2.2 + 2.6 * len(columns), 1.3 + 0.3 * len(table.rows)), layout="constrained")
+        names = 1.4 + 0.06 * max(14, *(len(row.name) for row in table.rows))  # inches
+        figure = Figure(
+            figsize=(names + 2.6 * len(columns), 1.3 + 0.3 * len(table.rows)), layout="constrained"
+        )
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axes, column in zip(panels, columns, strict=True):
