@@ -5,6 +5,7 @@ Not a promise: times are measured on this machine as busy as it is now, for all 
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 from pipeline import runs as ledger
 from pipeline.config import Config, Halving
@@ -52,19 +53,25 @@ def describe_plan(config: Config, place: WorkDir) -> str:
 
 
 def halving_lines(planned: Sequence[PlannedRun], halving: Halving) -> list[str]:
-    """Returns how many settings of each bracket go on after which epoch."""
+    """Returns how many settings of each bracket go on after which epoch, and what is trained in all."""
     brackets: dict[str, list[PlannedRun]] = {}
     for run in planned:
         if run.bracket:
             brackets.setdefault(run.bracket, []).append(run)
     shapes: Counter[str] = Counter()
+    most, all_epochs = 0, 0
     for members in brackets.values():
         settings, epochs = len({run.name for run in members}), int(str(members[0].training["epochs"]))
-        after = zip(rungs(halving, epochs), survivors(halving, settings, epochs), strict=True)
-        shapes[
-            f"{settings} settings, " + ", ".join(f"{kept} after epoch {epoch}" for epoch, kept in after)
-        ] += 1
-    return [f"halving: {count} x {shape}" for shape, count in shapes.items()]
+        at, kept = rungs(halving, epochs), survivors(halving, settings, epochs)
+        after = ", ".join(f"{count} after epoch {epoch}" for epoch, count in zip(at, kept, strict=True))
+        shapes[f"{settings} settings, of which go on {after}"] += 1
+        trained = zip([settings, *kept], pairwise([0, *at, epochs]), strict=True)
+        most += sum(count * (end - begin) for count, (begin, end) in trained) * len(members) // settings
+        all_epochs += epochs * len(members)
+    return [
+        *(f"halving, {count} times: {shape}" for shape, count in shapes.items()),
+        f"halving trains at most {most:,} of these {all_epochs:,} epochs; the estimate has them all",
+    ]
 
 
 def cost_lines(config: Config, data: Data, stacks: Sequence[Sequence[PlannedRun]]) -> list[str]:
@@ -114,8 +121,9 @@ def cost_lines(config: Config, data: Data, stacks: Sequence[Sequence[PlannedRun]
         *table_lines(lines),
         f"{first.windows} windows with {first.frames:,} frames per epoch; features and labels"
         f" {first.bank_bytes / 1e9:.2f} GB, in memory once",
-        f"in all at most {duration(total)} on {device}, {memory / 1e9:.2f} GB: all epochs of every run, at the"
-        f" speed of random numbers on this machine, as busy as it is (measured: {', '.join(parts)})",
+        f"in all at most {duration(total)} on {device}, and {memory / 1e9:.2f} GB beside the program itself:"
+        " all epochs of every run, at the speed of random numbers of these shapes on this machine, as busy as"
+        f" it is (measured: {', '.join(parts)})",
     ]
 
 

@@ -27,8 +27,9 @@ EPOCHS = 3
 """Epochs of a measurement; the first warms up, the fastest of the others counts."""
 LR = 1e-6
 """Rate while measuring: random labels must not make a run diverge, which would leave the stack smaller."""
-STATE = 4
-"""Copies of its parameters that a replica keeps beside those in use: moments, best epoch, gradient."""
+STATE = 5
+"""Copies of its parameters that a replica has beside those in use: two moments, best epoch, gradient, and the
+gradient once more in pieces before it is one row."""
 
 
 @dataclass(frozen=True, slots=True)

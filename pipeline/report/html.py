@@ -9,7 +9,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 
 from pipeline.report import wording
-from pipeline.report.chart import LEGEND, kind, lower_limit, ticks, trained_columns
+from pipeline.report.chart import LEGEND, charted_rows, kind, lower_limit, ticks, trained_columns
 from pipeline.results import Column
 from pipeline.table import Cell, Row, Table
 
@@ -105,7 +105,7 @@ def names_width(table: Table) -> int:
 
 def _panel(table: Table, column: Column) -> Panel:
     left, names = lower_limit(table), names_width(table)
-    rows = [row for row in table.rows if column.task in row.tasks]
+    rows = [row for row in charted_rows(table) if column.task in row.tasks]
 
     def place(score: float) -> float:
         return round(names + (score - left) * AXIS, 1)

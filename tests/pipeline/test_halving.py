@@ -1,18 +1,24 @@
 """Successive halving: who goes on, that decisions are pure, and that a survivor is not touched by it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from random_stores import FAST, random_work
 
 from pipeline import runs as ledger
 from pipeline.config import Halving
 from pipeline.configfile import load
+from pipeline.data import open_data
 from pipeline.halving import losers, rungs, stop_rule, survivors
 from pipeline.plan import plan
+from pipeline.sweep import run_sweep
+from pipeline.workdir import work_dir
 from stores.errors import FacetsError
+from stores.progress import silent
 
 DATA = {"features": "f" * 64, "labels": "e" * 64}
 SWEEP = "sweep={product: {tasks: [[V]], training: {lr: %s}}, seeds: %s, halving: {eta: 3, min_epochs: 2}}"
@@ -125,3 +131,81 @@ def test_a_stopped_run_is_settled_for_its_own_bracket_alone(tmp_path):
         assert ledger.unfinished([other], tmp_path) == [other]
     ledger.commit_error(folder, run, "broken again")
     assert ledger.status(folder, run.bracket) == "failed"
+
+
+RATES = "sweep={product: {tasks: [[V], [A, AU]], training: {lr: [1e-5, 1e-4, 1e-3, 1e-2]}}, seeds: [0, 1]%s}"
+HALVED = RATES % ", halving: {eta: 2, min_epochs: 1}"
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Sweeps random stores; returns the planned runs by state."""
+    random_work(tmp_path)
+
+    def sweep(setting, progress=silent):
+        config = load("demo", [FAST, "training.patience=0", setting])
+        place = work_dir(config, tmp_path)
+        assert run_sweep(config, place, progress) == {}
+        states = {"finished": [], "stopped": [], "missing": []}
+        for run in plan(config, open_data(place).digests):
+            states[ledger.status(place.runs / run.run_id, run.bracket)].append(run)
+        return states
+
+    return sweep
+
+
+def bytes_of(folder):
+    """Every file of the runs but what tells time."""
+    found = {}
+    for path in sorted(folder.rglob("*.*")):
+        content = path.read_bytes()
+        if path.name == "result.json":
+            content = {key: value for key, value in json.loads(content).items() if key != "seconds"}
+        found[path.relative_to(folder)] = content
+    return found
+
+
+def test_a_halved_sweep_finishes_one_setting_of_each_combination_with_all_its_seeds(sweep, tmp_path):
+    states = sweep(HALVED)
+    assert (len(states["finished"]), len(states["stopped"])) == (4, 12)
+    for tasks in (("V",), ("A", "AU")):
+        kept = [run for run in states["finished"] if run.tasks == tasks]
+        assert len(kept) == 2
+        assert len({run.name for run in kept}) == 1
+    epochs = {
+        len(json.loads((tmp_path / "runs" / r.run_id / "stopped.json").read_bytes())["scores"])
+        for r in states["stopped"]
+    }
+    assert epochs == {1, 2}
+    before = bytes_of(tmp_path / "runs")
+    sweep(HALVED)
+    assert bytes_of(tmp_path / "runs") == before
+
+
+def test_a_survivor_has_the_result_that_it_has_in_the_full_sweep(sweep, tmp_path):
+    results = [tmp_path / "runs" / run.run_id / "result.json" for run in sweep(HALVED)["finished"]]
+    halved = [json.loads(path.read_bytes()) for path in results]
+    for path in results:
+        path.unlink()
+    assert len(sweep(RATES % "")["finished"]) == 16
+    assert not list((tmp_path / "runs").rglob("stopped.json"))
+    for path, before in zip(results, halved, strict=True):
+        full = json.loads(path.read_bytes())
+        assert full["score"] == pytest.approx(before["score"], abs=1e-4)
+        assert (full["best_epoch"], full["epochs"]) == (before["best_epoch"], before["epochs"])
+
+
+def test_a_halved_sweep_that_is_interrupted_keeps_the_same_settings(sweep, tmp_path):
+    names = {run.name for run in sweep(HALVED)["finished"]}
+    shutil.rmtree(tmp_path / "runs")
+    seen = []
+
+    def interrupt(step, total, completed):
+        seen.append(completed)
+        if len(seen) == 2:  # after the second rung
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(HALVED, interrupt)
+    assert list((tmp_path / "runs").rglob("stopped.json"))
+    assert {run.name for run in sweep(HALVED)["finished"]} == names
