@@ -44,7 +44,7 @@ config_option = click.option(
     default="demo",
     show_default=True,
     metavar="CONFIG",
-    help="A YAML file, or one that comes with facets: demo, subsets, smoke, affwild2.",
+    help="A YAML file, or one that comes with facets: demo, subsets, au_weights, smoke, affwild2.",
 )
 set_option = click.option(
     "--set",
@@ -152,7 +152,11 @@ def features(
 @device_option
 @cluster_options
 @click.option("--only", multiple=True, metavar="RUN_ID", help="Train this run alone; may be repeated.")
-@click.option("--dry-run", is_flag=True, help="Print what would be trained; train nothing.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what would be trained, and an estimate of time and memory; train nothing.",
+)
 def sweep(
     source: str,
     settings: tuple[str, ...],
@@ -168,8 +172,9 @@ def sweep(
 
     A sweep that was stopped goes on from the last state of its groups.
     """
+    from pipeline.dryrun import describe_plan
     from pipeline.progress import bars
-    from pipeline.sweep import describe_plan, run_sweep
+    from pipeline.sweep import run_sweep
 
     cluster = cluster_of(workers, scheduler, dashboard)
     config, place = experiment(source, settings, work, device)

@@ -10,6 +10,7 @@ which conditions they were grouped, and ``<digest>.safetensors``, the state of i
 
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,21 +118,28 @@ def form(
     return formed
 
 
-def clean(runs_folder: Path) -> None:
-    """Removes what is kept of groups whose runs all have results: a kill came between."""
+def clean(wanted: Sequence[PlannedRun], runs_folder: Path) -> None:
+    """Removes what is kept of groups of which nothing is left to do: a kill came between."""
+    settled = {run.run_id for run in wanted if ledger.settled(run, runs_folder)}
     for path, (ids, _) in _recorded(runs_folder / FOLDER).items():
-        if all(ledger.status(runs_folder / run_id) == "finished" for run_id in ids):
+        if settled.issuperset(ids):
             _drop(path)
 
 
 def split(runs: Sequence[PlannedRun], most: int, workers: int) -> list[list[PlannedRun]]:
-    """Returns groups of at most ``most`` runs, of like size, as many for each worker as for any other."""
+    """Returns groups of at most ``most`` runs, of like size, as many for each worker as for any other.
+
+    A bracket of successive halving is not divided, so with large ones some workers may have no group.
+    """
     if not runs:
         return []
+    brackets = Counter(run.bracket for run in runs if run.bracket)
+    least = min(max([1, *brackets.values()]), most)
     rounds = -(-len(runs) // (most * workers))
-    size = -(-len(runs) // (rounds * workers))
+    size = max(-(-len(runs) // (rounds * workers)), least)
     groups = plan.groups(runs, size)
-    while len(groups) < min(workers, len(runs)):  # such as 5 runs on 4 workers: 2, 2, 1 would leave one idle
+    # Such as 5 runs on 4 workers, where 2, 2, 1 would leave one idle.
+    while size > least and len(groups) < min(workers, len(runs)):
         size -= 1
         groups = plan.groups(runs, size)
     return groups

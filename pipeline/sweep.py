@@ -5,10 +5,10 @@ Not the trainer, which is ``temporal.fit``, nor the processes, which are ``pipel
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
 
 from pipeline import groups as grouping
 from pipeline import runs as ledger
@@ -16,7 +16,8 @@ from pipeline.cluster import Cluster, connected, run_tasks, threads_of
 from pipeline.config import Config
 from pipeline.data import SCORED, Data, open_data
 from pipeline.groups import Group
-from pipeline.plan import PlannedRun, groups, plan
+from pipeline.halving import Rule, stop_rule
+from pipeline.plan import PlannedRun, own_settings, plan, shared_settings
 from pipeline.splits import scored_split
 from pipeline.workdir import WorkDir
 from stores.documents import Json
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from temporal.bank import Bank
     from temporal.settings import Run, Training
-    from temporal.training import RunResult
+    from temporal.training import RunResult, StopAt
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def run_sweep(
     """
     data = open_data(place)
     wanted = chosen(plan(config, data.digests), only)
-    grouping.clean(place.runs)
+    grouping.clean(wanted, place.runs)
     left = ledger.unfinished(wanted, place.runs)
     logger.info("%s: %d of %d runs are finished", place.runs, len(wanted) - len(left), len(wanted))
     scored_split(data, config.table.edition, place.splits)
@@ -157,8 +158,7 @@ def train_here(
     formed: Sequence[Group], *, work: Work, data: Data, bank: "Bank", progress: Progress
 ) -> dict[str, str]:
     """Trains groups in this process, one after the other."""
-    epochs = work.config.training.epochs
-    everything, before = sum(len(group.runs) for group in formed) * epochs, 0
+    everything, before = sum(map(epochs_of, formed)), 0
     outcome: dict[str, str] = {}
     for group in formed:
         logger.info("training %s", group)
@@ -167,19 +167,23 @@ def train_here(
             progress(step, everything, before + completed)
 
         outcome |= train_group(group, work, data, bank, advance)
-        before += len(group.runs) * epochs
+        before += epochs_of(group)
     return outcome
+
+
+def epochs_of(group: Group) -> int:
+    """Returns the most epochs that all runs of a group train together."""
+    return len(group.runs) * training_settings(group.runs[0]).epochs
 
 
 def train_on(formed: Sequence[Group], *, client: "Client", work: Work, progress: Progress) -> dict[str, str]:
     """Trains groups on the workers of a cluster, each on the next one that is free."""
-    epochs = work.config.training.epochs
-    total, done = sum(len(group.runs) for group in formed) * epochs, 0
+    total, done = sum(map(epochs_of, formed)), 0
     outcome: dict[str, str] = {}
 
     def finished(group: Group, result: dict[str, str] | None) -> None:
         nonlocal done
-        done += len(group.runs) * epochs
+        done += epochs_of(group)
         progress("train", total, done)
         ended = fail(group, work.place, {}, DEADLY, "KilledWorker") if result is None else result
         failed = sum(bool(reason) for reason in ended.values())
@@ -250,17 +254,25 @@ def train_group(
     config, place = work.config, work.place
     outcome: dict[str, str] = {}
     # Results tell by their settings which planned run each one is.
-    planned = {run_settings(config, run): run for run in group.runs}
+    planned = {run_settings(run): run for run in group.runs}
+    halving = config.sweep.halving
+    # All planned runs, not the group's: others of a bracket may have ended in an earlier group.
+    rule = None if halving is None else stop_rule(plan(config, work.digests), halving, place.runs)
 
     def deliver(result: "RunResult") -> None:
         run = planned[result.run]
         folder = place.runs / run.run_id
-        if ledger.status(folder) == "finished":
+        if ledger.settled(run, place.runs):
             return
         try:
             if result.status == "failed":
                 reason = (result.reason, FloatingPointError.__name__, result.epochs, result.failed_step)
                 outcome[run.run_id] = ledger.commit_error(folder, run, *reason)
+            elif result.status == "stopped":
+                scores = [line["score"] for line in result.history]
+                ledger.commit_stopped(folder, run, scores, result.best_epoch)
+                logger.info("%s: stopped after epoch %d", name_of(run), result.epochs)
+                outcome[run.run_id] = ""
             else:
                 commit(place, data, run, result, len(group.runs))
                 outcome[run.run_id] = ""
@@ -275,9 +287,10 @@ def train_group(
             temporal.fit(
                 bank,
                 list(planned),
-                training_settings(config, group.runs[0]),
+                training_settings(group.runs[0]),
                 progress=progress,
                 on_result=deliver,
+                stop_at=None if rule is None else stops(rule, planned),
                 replicas=len(group.runs),
                 state=StateFile(group.state, {"data": dict(work.digests)}),
             )
@@ -355,66 +368,26 @@ def name_of(run: PlannedRun) -> str:
     return f"{run.run_id} ({run.name}, seed {run.seed})"
 
 
-def training_settings(config: Config, run: PlannedRun) -> "Training":
-    """Returns what ``run`` shares with the others of its group, as the temporal stage takes it."""
+def stops(rule: Rule, planned: Mapping["Run", PlannedRun]) -> "StopAt":
+    """Returns a rule over planned runs in the terms of the temporal stage."""
+    runs = {planned_run.run_id: run for run, planned_run in planned.items()}
+
+    def stop_at(epoch: int, scores: Mapping["Run", Sequence[float]]) -> "Collection[Run]":
+        named = {run_id: scores[run] for run_id, run in runs.items() if run in scores}
+        return [runs[run_id] for run_id in rule(epoch, named)]
+
+    return stop_at
+
+
+def training_settings(run: PlannedRun) -> "Training":
+    """Returns what the runs of a group share, as the temporal stage takes it; any of them tells it."""
     from temporal.settings import Training
 
-    return Training(**{field.name: getattr(config.training, field.name) for field in fields(Training)})
+    return Training(**shared_settings(run))  # type: ignore[arg-type]  # as pipeline.config checked them
 
 
-def run_settings(config: Config, run: PlannedRun) -> "Run":
+def run_settings(run: PlannedRun) -> "Run":
     """Returns one run as the temporal stage takes it."""
     from temporal.settings import Run
 
-    shared = config.training
-    return Run(
-        tasks=run.tasks,
-        attention=run.attention,
-        seed=run.seed,
-        lr=shared.lr,
-        weight_decay=shared.weight_decay,
-        dropout=shared.dropout,
-        loss_weights={str(task): weight for task, weight in shared.loss_weights.items()},
-    )
-
-
-def describe_plan(config: Config, place: WorkDir) -> str:
-    """Returns the plan of a sweep as text: settings, rows by seeds with the state of each run, and groups.
-
-    Raises:
-        StoreError: the stores are missing; what a run is called depends on their content.
-    """
-    planned = plan(config, open_data(place).digests)
-    left = ledger.unfinished(planned, place.runs)
-    split = groups(left, config.training.max_replicas)
-    rows: dict[str, list[str]] = {}
-    for run in planned:
-        rows.setdefault(run.name, []).append(f"{run.run_id} {ledger.status(place.runs / run.run_id)}")
-    lines = [
-        f"experiment {config.name}, runs in {place.runs}",
-        settings_line(config.training.model_dump()),
-        "",
-    ]
-    lines += table_lines(["row", *(f"seed {seed}" for seed in config.sweep.seeds)], rows)
-    lines += [
-        "",
-        f"{len(rows)} rows x {len(config.sweep.seeds)} seeds = {len(planned)} runs:"
-        f" {len(planned) - len(left)} finished, {len(left)} unfinished",
-        f"groups, one after the other: {', '.join(f'{len(group)} runs' for group in split) or 'none'}",
-    ]
-    return "\n".join(lines)
-
-
-def settings_line(settings: Mapping[str, Any]) -> str:
-    """Returns settings as ``key value`` pairs."""
-    return ", ".join(f"{key} {value}" for key, value in settings.items())
-
-
-def table_lines(head: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
-    """Returns a head and named rows as lines in columns of equal width."""
-    cells = [list(head), *([name, *row] for name, row in rows.items())]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+    return Run(tasks=run.tasks, attention=run.attention, seed=run.seed, **own_settings(run))  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ Not the arithmetic of a step, which is ``temporal.fused``, and not a writer of f
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal
@@ -39,13 +39,19 @@ EVALUATION_FACTOR = 4
 """Windows per evaluation batch, in training batches: no gradients are kept, so more fit."""
 
 
+StopAt = Callable[[int, Mapping[Run, Sequence[float]]], Collection[Run]]
+"""Given an epoch that ended and the score of every epoch so far of each run that trained it without failure:
+the runs to stop now."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """What came out of one run.
 
     Attributes:
         run: what was asked for.
-        status: ``done``, or ``failed`` with a ``reason``; a failed run has no model, metrics or predictions.
+        status: ``done``; ``failed`` with a ``reason``, or ``stopped`` because the caller said so: these have
+            no model, metrics or predictions.
         reason: one line, empty unless failed.
         metrics: ``metrics.totals`` of the validation split at the best epoch, for the tasks trained.
         score: mean over the tasks trained of CCC (V, A) or the edition's total (AU, EXPR); NaN if failed.
@@ -62,7 +68,7 @@ class RunResult:
     """
 
     run: Run
-    status: Literal["done", "failed"]
+    status: Literal["done", "failed", "stopped"]
     reason: str
     metrics: Mapping[str, Metrics]
     score: float
@@ -93,6 +99,7 @@ def fit(
     device: torch.device | str | None = None,
     progress: Progress = silent,
     on_result: Callable[[RunResult], None] | None = None,
+    stop_at: StopAt | None = None,
     replicas: int = 32,
     state: StateFile | None = None,
 ) -> list[RunResult]:
@@ -105,6 +112,7 @@ def fit(
         device: if given, must be the bank's device.
         progress: called as ``("train", total, completed)`` in epochs of single runs.
         on_result: called with each result as soon as its run stops.
+        stop_at: asked after every epoch which runs end before their time; the others are not touched by it.
         replicas: most runs trained at the same time; bounds memory. Another number rounds float32 sums
             differently, which long training amplifies, though less than a change of 1e-7 in the weights.
         state: where to keep what is needed to go on after a kill; for ``replicas`` runs at most. A call with
@@ -140,7 +148,7 @@ def fit(
 
     for first in range(0, len(runs), replicas):
         positions = range(first, min(first + replicas, len(runs)))
-        sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver)
+        sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver, stop_at)
         try:
             with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
                 sweep.train(partial(_report, progress, total, first * training.epochs), _keeper(state, sweep))
@@ -196,6 +204,7 @@ class _State:
     predictions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     failure: str = ""
     failed_step: int | None = None
+    stopped: bool = False
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
 
@@ -215,7 +224,9 @@ class _Sweep:
         training: Training,
         standardise: Standardiser,
         deliver: Callable[[int, RunResult], None],
+        stop_at: StopAt | None,
     ) -> None:
+        self.stop_at = stop_at
         self.bank, self.training, self.standardise, self.deliver = bank, training, standardise, deliver
         self.device = bank.train.features.device
         self.tasks = tuple(task for task in TASKS if any(task in run.tasks for run in runs))
@@ -239,6 +250,7 @@ class _Sweep:
             began, shared = time.perf_counter(), len(self.stack)
             losses = self._epoch(epoch)
             self._validate(epoch, losses)
+            self._stop(epoch)
             leaving = [row for row in range(shared) if self._is_over(row, epoch)]
             for state in self.states:
                 state.seconds += (time.perf_counter() - began) / shared
@@ -347,7 +359,17 @@ class _Sweep:
     def _is_over(self, row: int, epoch: int) -> bool:
         state, patience = self.states[row], self.training.patience
         waited = epoch - state.best_epoch
-        return bool(state.failure) or epoch == self.training.epochs or (patience > 0 and waited >= patience)
+        over = bool(state.failure) or epoch == self.training.epochs or (patience > 0 and waited >= patience)
+        return over or state.stopped
+
+    def _stop(self, epoch: int) -> None:
+        """Marks the runs that the caller stops; one that ends at this epoch anyway is not among them."""
+        if self.stop_at is None:
+            return
+        rows = {run: row for row, run in enumerate(self.stack.runs) if not self.states[row].failure}
+        scores = {run: [line["score"] for line in self.states[row].history] for run, row in rows.items()}
+        for run in self.stop_at(epoch, scores):
+            self.states[rows[run]].stopped = not self._is_over(rows[run], epoch)
 
     def _result(self, row: int, epoch: int) -> RunResult:
         state, run, threads = self.states[row], self.stack.runs[row], torch.get_num_threads()
@@ -356,6 +378,11 @@ class _Sweep:
             return RunResult(
                 run, "failed", state.failure, {}, math.nan, 0, epoch, state.history, {}, None, state.seconds,
                 str(self.device), threads, state.failed_step,
+            )  # fmt: skip
+        if state.stopped:
+            return RunResult(
+                run, "stopped", "", {}, state.score, state.best_epoch, epoch, state.history, {}, None,
+                state.seconds, str(self.device), threads,
             )  # fmt: skip
         split = self.bank.validation
         predictions = {

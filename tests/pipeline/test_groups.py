@@ -27,7 +27,7 @@ class Sweep:
     folder: object
 
     def form(self, wanted=RUNS, skip=(), conditions=CONDITIONS, most=4, workers=1):
-        groups.clean(self.folder)
+        groups.clean(ALL_RUNS, self.folder)
         formed = form(wanted, skip, self.folder, conditions, most=most, workers=workers)
         return [[RUNS.index(run) for run in group.runs] for group in formed], formed
 
@@ -60,7 +60,7 @@ def test_a_finished_sweep_leaves_nothing_of_its_groups(sweep):
     _, formed = sweep.form()
     formed[0].state.write_bytes(b"state")
     sweep.finish(*range(9))
-    groups.clean(sweep.folder)
+    groups.clean(ALL_RUNS, sweep.folder)
     assert not (sweep.folder / ".groups").exists()
 
 
