@@ -3,7 +3,7 @@
 Not a reader of files, which is ``pipeline.configfile``, and not a place where settings take effect.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import combinations, product
@@ -25,7 +25,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails
 
 from stores.editions import edition
 from stores.errors import ConfigError
-from temporal.settings import LOSSES
+from temporal.settings import ATTENTIONS, LOSSES, MODELS
 
 TASKS = ("V", "A", "AU", "EXPR")
 
@@ -44,10 +44,10 @@ def known_edition(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def known_loss(kind: str, name: str) -> str:
-    """Returns ``name`` if a loss of tasks of this kind is called so; raises ``ValueError`` if none is."""
-    if name not in LOSSES[kind]:
-        msg = f"unknown loss {name!r}: expected one of {', '.join(LOSSES[kind])}"
+def known(what: str, registry: Mapping[str, str], name: str) -> str:
+    """Returns ``name`` if it is one of ``registry``; raises ``ValueError``, as pydantic expects, if not."""
+    if name not in registry:
+        msg = f"unknown {what} {name!r}: expected one of {', '.join(registry)}"
         raise ValueError(msg)
     return name
 
@@ -169,16 +169,19 @@ class Training(Section):
     clip_norm: NonNegativeFloat = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     loss_weights: dict[Task, NonNegativeFloat] = Field(default_factory=dict)
-    au_loss: Annotated[str, AfterValidator(partial(known_loss, "binary"))] = "bce"
+    au_loss: Annotated[str, AfterValidator(partial(known, "loss", LOSSES["binary"]))] = "bce"
     au_focal_gamma: NonNegativeFloat = 1.0
     au_focal_alpha: Annotated[float, Field(ge=0, le=1)] = 0.95
     au_pos_weight_max: PositiveFloat = 20.0
-    expr_loss: Annotated[str, AfterValidator(partial(known_loss, "categorical"))] = "cross_entropy"
+    expr_loss: Annotated[str, AfterValidator(partial(known, "loss", LOSSES["categorical"]))] = "cross_entropy"
+    model: Annotated[str, AfterValidator(partial(known, "model", MODELS))] = "tcn"
     causal: bool = True
     channels: PositiveInt = 128
     levels: PositiveInt = 4
     kernel_size: PositiveInt = 5
     projection: NonNegativeInt = 0
+    attention: Annotated[str, AfterValidator(partial(known, "attention", ATTENTIONS))] = "scalar"
+    attention_heads: PositiveInt = 4
     standardise: bool = True
     data_seed: Seed = 0
     device: Device = "auto"

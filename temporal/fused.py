@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from temporal.losses import Objective, Targets
+from temporal.models.heads import Heads
 from temporal.models.network import Network, initialise, part_seed
-from temporal.settings import Run, Training
+from temporal.settings import ATTENTIONS, MODELS, Run, Training, registered
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 PER_REPLICA = (
@@ -31,15 +32,14 @@ PER_REPLICA = (
 
 def build(dim: int, sizes: Mapping[str, int], training: Training, *, attention: bool) -> Network:
     """Returns the network that ``training`` describes, on the CPU, not yet initialised."""
+    trunk = registered(MODELS[training.model])(training.projection or dim, training)
+    kind = registered(ATTENTIONS[training.attention])
     return Network(
-        dim,
-        sizes,
-        channels=training.channels,
-        levels=training.levels,
-        kernel_size=training.kernel_size,
-        projection=training.projection,
-        causal=training.causal,
-        attention=attention,
+        nn.Linear(dim, training.projection) if training.projection else None,
+        training.model,
+        trunk,
+        kind(trunk.channels, sizes, training) if attention else None,
+        Heads(trunk.channels, sizes),
     )
 
 
@@ -114,7 +114,8 @@ class Stack:
         """Returns (R, layers, B, C) channel factors, each replica's from its own stream; None for none."""
         if not any(run.dropout for run in self.runs):
             return None
-        shape = (self.body.tcn.dropout_layers, batch, self.training.channels)
+        layers, width = self.body.trunk.dropout_shape
+        shape = (layers, batch, width)
         factors = []
         for run, stream in zip(self.runs, self.dropout_streams, strict=True):
             kept = torch.rand(shape, generator=stream) >= run.dropout

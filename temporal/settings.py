@@ -3,9 +3,11 @@
 Not the configuration file of an experiment: ``pipeline`` checks that and builds these.
 """
 
+import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from stores.errors import ConfigError
 from temporal.tasks import TASKS, canonical, combination_name
@@ -26,6 +28,36 @@ LOSSES: dict[str, dict[str, str]] = {
 
 To add one: a module with a function like those of ``temporal.losses`` and one line here.
 """
+
+MODELS: dict[str, str] = {
+    "tcn": "temporal.models.tcn:tcn",
+    "multiscale_tcn": "temporal.models.multiscale_tcn:multiscale_tcn",
+    "bigru": "temporal.models.bigru:bigru",
+    "transformer": "temporal.models.transformer:transformer",
+    "mlp": "temporal.models.tcn:mlp",
+}
+"""The sequence models by name, as ``module:function``: input channels and ``Training`` -> ``Trunk``.
+
+To add one: a module with a ``temporal.models.trunk.Trunk`` and such a function, and one line here.
+"""
+
+ATTENTIONS: dict[str, str] = {
+    "scalar": "temporal.models.gated:scalar",
+    "vector": "temporal.models.gated:vector",
+    "cross_task": "temporal.models.cross_task:cross_task",
+    "hierarchical": "temporal.models.hierarchical:hierarchical",
+}
+"""The kinds of multi-task attention by name, as ``module:function``: channels of the trunk, outputs of each
+task and ``Training`` -> ``TaskAttention``.
+
+To add one: a module with a ``temporal.models.attention.TaskAttention`` and such a function, one line here.
+"""
+
+
+def registered(reference: str) -> Any:
+    """Returns the function that a line of ``LOSSES``, ``MODELS`` or ``ATTENTIONS`` names, imported now."""
+    module, function = reference.split(":")
+    return getattr(importlib.import_module(module), function)
 
 
 def _check(condition: bool, message: str) -> None:  # noqa: FBT001  (reads as an assertion)
@@ -87,11 +119,14 @@ class Training:
         patience: epochs without a better score after which a run stops; 0 = never.
         warmup: share of the schedule with a rising learning rate; cosine decay to 0 follows.
         clip_norm: largest gradient norm of a replica; 0 = no clipping.
-        causal: no frame sees a later one.
-        channels: TCN channels.
-        levels: TCN levels, dilation 1, 2, 4, ...
-        kernel_size: TCN taps.
-        projection: channels of a linear layer before the TCN, 0 = none.
+        model: the sequence model, one of ``MODELS``.
+        causal: no frame sees a later one; a bigru then has its forward direction alone.
+        channels: channels of every level of the model; a bigru halves them between its directions.
+        levels: depth of the model: TCN levels with dilation 1, 2, 4, ..., or layers.
+        kernel_size: TCN taps; multi-scale: of the middle branch. The other models have none.
+        projection: channels of a linear layer before the model, 0 = none.
+        attention: the kind of multi-task attention, one of ``ATTENTIONS``, of the runs that have attention.
+        attention_heads: heads of a transformer, and of cross-task attention.
         standardise: features are centred and scaled by the statistics of the valid training frames.
         data_seed: decides the order of windows, the same for all runs.
         au_loss: ``bce``; ``balanced`` = BCE with positives weighted by negatives / positives of the training
@@ -114,11 +149,14 @@ class Training:
     patience: int = 10
     warmup: float = 0.05
     clip_norm: float = 1.0
+    model: str = "tcn"
     causal: bool = True
     channels: int = 128
     levels: int = 4
     kernel_size: int = 5
     projection: int = 0
+    attention: str = "scalar"
+    attention_heads: int = 4
     standardise: bool = True
     data_seed: int = 0
     au_loss: str = "bce"
@@ -128,7 +166,9 @@ class Training:
     expr_loss: str = "cross_entropy"
 
     def __post_init__(self) -> None:
-        for name in ("window", "hop", "batch_size", "epochs", "channels", "levels", "kernel_size"):
+        for name in (
+            *("window", "hop", "batch_size", "epochs", "channels", "levels", "kernel_size"), "attention_heads"
+        ):  # fmt: skip
             value = getattr(self, name)
             _check(value >= 1, f"{name} {value}: expected >= 1")
         for name in ("patience", "projection", "data_seed", "clip_norm", "au_focal_gamma"):
@@ -146,6 +186,9 @@ class Training:
         for name, kind in (("au_loss", "binary"), ("expr_loss", "categorical")):
             value = getattr(self, name)
             _check(value in LOSSES[kind], f"{name} {value!r}: expected one of {', '.join(LOSSES[kind])}")
+        for name, registry in (("model", MODELS), ("attention", ATTENTIONS)):
+            value = getattr(self, name)
+            _check(value in registry, f"{name} {value!r}: expected one of {', '.join(registry)}")
         _check(
             self.causal or self.kernel_size % 2 == 1,
             f"kernel_size {self.kernel_size} cannot be centred: give an odd kernel_size or causal: true",
