@@ -11,6 +11,7 @@ replicas.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -86,8 +87,9 @@ class Stack:
             rows.append(torch.cat([p.detach().reshape(-1) for p in network.parameters()]))
         self.shapes = {name: p.shape for name, p in network.named_parameters()}
         self.body = network
+        self.plain = build(dim, sizes, training, attention=False)
         self.project = network.projection is not None
-        self.body.projection = None
+        self.body.projection = self.plain.projection = None
         self.parameters = torch.stack(rows).to(device)
         self.first_moment = torch.zeros_like(self.parameters)
         self.second_moment = torch.zeros_like(self.parameters)
@@ -125,27 +127,59 @@ class Stack:
         self, parameters: Tensor, features: Tensor, mask: Tensor | None, dropout: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Returns logits (R, B, T, K) per task for ``parameters`` (R, P) and features (B, T, D)."""
-        pieces = torch.split(parameters, [math.prod(shape) for shape in self.shapes.values()], dim=1)
+        pieces = self._pieces()
+        lengths = [len(attends) for attends in pieces]
+        rows, active = torch.split(parameters, lengths), torch.split(self.active, lengths)
+        factors = torch.split(dropout, lengths) if dropout is not None else [None] * len(pieces)
+        parts = [
+            self._forward(attends, rows[index], active[index], features, mask, factors[index])
+            for index, attends in enumerate(pieces)
+        ]
+        return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
+
+    def _pieces(self) -> list[list[bool]]:
+        """Returns the replicas in pieces that run as one program each, as whether each uses attention.
+
+        On a CPU a step costs its arithmetic, so replicas without attention run apart from those with it and
+        do not compute it. On CUDA a step costs its launches, so there is one piece.
+        """
+        attend = [run.attention for run in self.runs]
+        return [list(alike) for _, alike in groupby(attend)] if self.device.type == "cpu" else [attend]
+
+    def _forward(
+        self,
+        attends: Sequence[bool],
+        parameters: Tensor,
+        active: Tensor,
+        features: Tensor,
+        mask: Tensor | None,
+        dropout: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Returns logits of neighbouring replicas; all arguments but features and mask are theirs."""
+        body = self.body if any(attends) else self.plain
+        attend = self.attend if len(set(attends)) > 1 else None
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        pieces = torch.split(parameters, sizes, dim=1)
         named = {
             name: piece.view(len(piece), *shape)
             for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }
         x, x_axis = features, None
         if self.project:
-            weight, bias = named.pop("projection.weight"), named.pop("projection.bias")
+            weight, bias = named["projection.weight"], named["projection.bias"]
             x = F.linear(features, weight.flatten(0, 1), bias.flatten())
             x = x.view(*features.shape[:2], *bias.shape)
             x_axis = 2
-        attend = self.attend if self.body.attention is not None else None
+        own = {name: named[name] for name, _ in body.named_parameters()}
 
         def one(
             part: dict[str, Tensor], x: Tensor, active: Tensor, attend: Tensor | None, dropout: Tensor | None
         ) -> dict[str, Tensor]:
-            logits: dict[str, Tensor] = functional_call(self.body, part, (x, mask, active, attend, dropout))
+            logits: dict[str, Tensor] = functional_call(body, part, (x, mask, active, attend, dropout))
             return logits
 
         axes = (0, x_axis, 0, None if attend is None else 0, None if dropout is None else 0)
-        logits: dict[str, Tensor] = torch.vmap(one, in_dims=axes)(named, x, self.active, attend, dropout)
+        logits: dict[str, Tensor] = torch.vmap(one, in_dims=axes)(own, x, active, attend, dropout)
         return logits
 
     def step(

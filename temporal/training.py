@@ -126,7 +126,9 @@ def fit(
             on_result(result)
 
     for first in range(0, len(runs), replicas):
-        positions = range(first, min(first + replicas, len(runs)))
+        group = range(first, min(first + replicas, len(runs)))
+        # Those with attention side by side, because neighbours that are alike run as one program.
+        positions = sorted(group, key=lambda position: runs[position].attention)
         sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
             sweep.train(partial(_report, progress, total, first * training.epochs))

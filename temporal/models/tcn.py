@@ -101,6 +101,7 @@ class TCN(nn.Module):
             raise ConfigError(msg)
         self.channels = tuple(channels)
         self.kernel_size = kernel_size
+        self.causal = causal
         self.blocks = nn.ModuleList(
             Block(c_in, c_out, kernel_size, 2**level, causal=causal)
             for level, (c_in, c_out) in enumerate(
@@ -124,14 +125,16 @@ class TCN(nn.Module):
 
         Args:
             x: (B, C_in, T) float32.
-            mask: (B, T) float32, 0 on padding, 1 elsewhere; None where nothing is padded. It multiplies the
-                input of every convolution, so that what lies in the padding never reaches a real frame.
+            mask: (B, T) float32, 0 on padding at the end, 1 elsewhere; None where nothing is padded. It
+                multiplies the input of every convolution unless causal, so that what lies in the padding
+                never reaches a real frame.
             dropout: (layers, B, max C) float32 channel factors, 0 or 1 / (1 - p); None for no dropout.
 
         Returns:
             (B, C, T); values at padded frames are meaningless.
         """
-        mask = None if mask is None else mask.unsqueeze(1)
+        # Padding comes after the real frames of a window, where a causal network never looks.
+        mask = None if mask is None or self.causal else mask.unsqueeze(1)
         for level, block in enumerate(self.blocks):
             width = self.channels[level]
             factors = None if dropout is None else dropout[2 * level : 2 * level + 2, :, :width].unsqueeze(-1)
