@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config import Config
 from stores.errors import ConfigError
 
-PACKAGED = ("demo", "subsets", "smoke", "affwild2")
+PACKAGED = ("demo", "subsets", "seed_recipe", "smoke", "affwild2")
 DEFAULT = "demo"
 
 
