@@ -1,6 +1,6 @@
 """How many frames the default recipe trains on to reach the best score of the seed TCN project's recipe.
 
-Not a measure of speed: frame-updates are counted (real frames in the minibatches of a run), seconds only told.
+Not a measure of speed: frame-updates (real frames in the minibatches of a run) count, seconds are only told.
 
     python benchmarks/recipes.py --work work/demo [--tasks V A AU EXPR] [--seeds 0 1 2]
 
