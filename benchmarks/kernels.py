@@ -1,6 +1,6 @@
 """Ways to compute the training step of R stacked TCNs, side by side.
 
-Not a test and not the product: what won is in ``temporal``, what lost is here so that it can be measured again.
+Not a test and not the product: what won is in ``temporal``, what lost is here to be measured again.
 
     python benchmarks/kernels.py [--size demo|narrow|seed] [--replicas 1 8 33] [--rounds 5] [--threads 2]
                                  [--compile] [--only WAY...]
@@ -44,7 +44,7 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Size:
-    """Shapes of a sweep: features, channels of the projection (0 = none) and of the TCN, frames of a window."""
+    """Shapes: features D, channels of the projection (0 = none) and of the TCN, frames of a window."""
 
     dim: int
     projection: int
@@ -98,7 +98,7 @@ Conv = Callable[[Tensor, Tensor, Tensor, int], Tensor]
 def trunk(
     h: Tensor, weights: Weights, conv: Conv, first: Conv | None = None, skip: Conv | None = None
 ) -> Tensor:
-    """Returns the residual levels over ``h`` in the layout of ``conv``; ``first`` and ``skip`` start from D."""
+    """Returns the residual levels over ``h``, laid out as for ``conv``; ``first`` and ``skip`` start from D."""
     for level in range(LEVELS):
         block, dilation = f"blocks.{level}", 2**level
         start = first if first is not None and level == 0 else conv

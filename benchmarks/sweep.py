@@ -374,8 +374,8 @@ class NoMetric(LibMTL.metrics.AbsMetric):
         """Does nothing."""
 
     def score_fun(self) -> list[float]:
-        """Returns a score of 0."""
-        return [0.0]
+        """Returns a score of 1, which LibMTL can divide by."""
+        return [1.0]
 
 
 class Head(nn.Module):

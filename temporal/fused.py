@@ -2,9 +2,10 @@
 
 Not a loop over epochs: ``temporal.training`` decides order, schedule and stopping. R = 1 is the plain case.
 
-All parameters of a replica are one row of an (R, P) tensor: the optimiser, clipping, freezing, compaction and
-keeping the best epoch are row operations. ``torch.func`` maps the network over rows; the input projection, which
-all replicas apply to the same minibatch, is one dense product for all. Nothing is averaged over replicas.
+All parameters of a replica are one row of an (R, P) tensor: the optimiser, clipping, freezing, compaction
+and keeping the best epoch are row operations. ``torch.func`` maps the network over the rows; the input
+projection, which all replicas apply to the same minibatch, is one dense product for all of them. Nothing is
+averaged over replicas.
 """
 
 import math

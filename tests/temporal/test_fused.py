@@ -53,6 +53,13 @@ def test_every_replica_equals_the_same_run_trained_alone(bank, tiny, projection,
         assert max((theirs[name] - moved[name]).abs().max().item() for name in theirs) > 0.02
 
 
+def test_one_program_for_all_equals_one_per_use_of_attention(bank, tiny, monkeypatch):
+    apart = run_steps(bank, tiny, MIXED, 20)
+    monkeypatch.setattr(Stack, "_pieces", lambda stack: [[run.attention for run in stack.runs]])
+    together = run_steps(bank, tiny, MIXED, 20)  # as on CUDA
+    assert (apart.parameters - together.parameters).abs().max().item() <= 1e-5
+
+
 def test_a_run_equals_a_model_built_without_the_other_heads(bank, tiny):
     run = MIXED[3]
     masked = run_steps(bank, tiny, [run], 50)
