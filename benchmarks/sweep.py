@@ -755,7 +755,9 @@ def stepper(data: Data, training: Training, replicas: int) -> Callable[[], Any]:
     return step
 
 
-def cost_of_replicas(folder: Path, training: Training, most: int, plot: Path | None) -> dict[str, Any]:
+def cost_of_replicas(
+    folder: Path, training: Training, most: int, clock: str, plot: Path | None
+) -> dict[str, Any]:
     """Time of a step of R replicas over that of one."""
     data = opened(folder / "features", folder / "labels")
     counts = [2**power for power in range(most.bit_length()) if 2**power <= most]
@@ -763,10 +765,9 @@ def cost_of_replicas(folder: Path, training: Training, most: int, plot: Path | N
     seconds: dict[int, list[float]] = {count: [] for count in counts}
     for turn in range(6):
         for count, step in steps.items():
-            spent = clocked(step).wall
-            if turn:
-                seconds[count].append(spent)
-    # Medians of a noisy machine; the single replica, short, is the noisiest and the divisor of all.
+            spent = clocked(step)
+            if turn:  # the first is a warm-up
+                seconds[count].append(getattr(spent, clock))
     middle = {count: statistics.median(values) for count, values in seconds.items()}
     cost = {count: middle[count] / middle[1] for count in counts}
     if plot is not None:
@@ -850,6 +851,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--replicas", type=int, default=64, help="most replicas of the cost curve")
+    parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="of the cost curve")
     parser.add_argument("--plot", type=Path, help="where the cost curve is drawn")
     parser.add_argument("--score", type=Path, help="work directory with features, for ratios at equal score")
     parser.add_argument("--score-epochs", type=int, default=30)
@@ -869,7 +871,9 @@ def main() -> None:
             results["equal work"] = equal_work(folder, training, rows, chosen.rounds)
         if "cost" in wanted:
             told("cost of replicas")
-            results["replicas"] = cost_of_replicas(folder, training, chosen.replicas, chosen.plot)
+            results["replicas"] = cost_of_replicas(
+                folder, training, chosen.replicas, chosen.clock, chosen.plot
+            )
     if "score" in wanted:
         told("equal score")
         results["equal score"] = equal_score(chosen.score, rows, chosen.score_epochs)
