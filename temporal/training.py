@@ -124,17 +124,17 @@ def fit(
     standardise = statistics(bank.train) if training.standardise else identity(bank.feature_spec.dim).to(home)
     results: dict[int, RunResult] = {}
     total = len(runs) * training.epochs
+    # In every stack those with attention side by side: neighbours that are alike run as one program.
+    order = sorted(range(len(runs)), key=lambda index: (index // replicas, runs[index].attention))
 
     def deliver(position: int, result: RunResult) -> None:
-        results[position] = result
+        results[order[position]] = result
         if on_result is not None:
             on_result(result)
 
     for first in range(0, len(runs), replicas):
-        group = range(first, min(first + replicas, len(runs)))
-        # Those with attention side by side, because neighbours that are alike run as one program.
-        positions = sorted(group, key=lambda position: runs[position].attention)
-        sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver)
+        positions = range(first, min(first + replicas, len(runs)))
+        sweep = _Sweep(bank, [runs[order[p]] for p in positions], positions, training, standardise, deliver)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
             sweep.train(partial(_report, progress, total, first * training.epochs))
     return [results[position] for position in range(len(runs))]
