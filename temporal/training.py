@@ -126,6 +126,7 @@ def fit(
     total = len(runs) * training.epochs
     # In every stack those with attention side by side: neighbours that are alike run as one program.
     order = sorted(range(len(runs)), key=lambda index: (index // replicas, runs[index].attention))
+    runs = [runs[index] for index in order]
 
     def deliver(position: int, result: RunResult) -> None:
         results[order[position]] = result
@@ -134,7 +135,7 @@ def fit(
 
     for first in range(0, len(runs), replicas):
         positions = range(first, min(first + replicas, len(runs)))
-        sweep = _Sweep(bank, [runs[order[p]] for p in positions], positions, training, standardise, deliver)
+        sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver)
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
             sweep.train(partial(_report, progress, total, first * training.epochs))
     return [results[position] for position in range(len(runs))]
