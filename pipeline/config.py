@@ -165,7 +165,12 @@ class Training(Section):
     patience: NonNegativeInt = 10
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 1e-2
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
+    plateau_patience: NonNegativeInt = 5
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    plateau_min_lr: NonNegativeFloat = 1e-6
     clip_norm: NonNegativeFloat = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     loss_weights: dict[Task, NonNegativeFloat] = Field(default_factory=dict)

@@ -16,7 +16,7 @@ from pipeline.config import Config, Training
 from pipeline.rows import sweep_rows
 from stores.errors import ConfigError
 
-PACKAGED = ("demo", "subsets", "au_weights", "smoke", "affwild2")
+PACKAGED = ("demo", "subsets", "au_weights", "seed_recipe", "smoke", "affwild2")
 DEFAULT = "demo"
 
 

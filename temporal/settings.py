@@ -60,6 +60,10 @@ def registered(reference: str) -> Any:
     return getattr(importlib.import_module(module), function)
 
 
+OPTIMIZERS = ("adamw", "adam")
+SCHEDULES = ("cosine", "constant", "plateau")
+
+
 def _check(condition: bool, message: str) -> None:  # noqa: FBT001  (reads as an assertion)
     if not condition:
         raise ConfigError(message)
@@ -73,8 +77,8 @@ class Run:
         tasks: tasks trained; put into canonical order.
         attention: whether multi-task attention gates the heads.
         seed: decides initial parameters and dropout, nothing else.
-        lr: peak learning rate of AdamW.
-        weight_decay: decoupled weight decay of AdamW, on every parameter.
+        lr: peak learning rate.
+        weight_decay: on every parameter; decoupled for ``adamw``, part of the gradient for ``adam``.
         dropout: probability that a channel is dropped, in [0, 1).
         loss_weights: weight of a task's loss; 1 where absent.
 
@@ -117,7 +121,13 @@ class Training:
         batch_size: windows per step.
         epochs: most epochs of a run; also the length of the learning-rate schedule.
         patience: epochs without a better score after which a run stops; 0 = never.
-        warmup: share of the schedule with a rising learning rate; cosine decay to 0 follows.
+        optimizer: ``adamw`` (Loshchilov and Hutter 2019) or ``adam`` (Kingma and Ba 2015).
+        schedule: of the learning rate after the warm-up: ``cosine`` decay to 0, ``constant``, or ``plateau``:
+            each run's rate is cut when its own validation score stops rising.
+        warmup: share of the schedule with a rising learning rate.
+        plateau_patience: epochs without a better score before the rate is cut.
+        plateau_factor: what the rate is multiplied by then.
+        plateau_min_lr: where cutting ends.
         clip_norm: largest gradient norm of a replica; 0 = no clipping.
         model: the sequence model, one of ``MODELS``.
         causal: no frame sees a later one; a bigru then has its forward direction alone.
@@ -147,7 +157,12 @@ class Training:
     batch_size: int = 8
     epochs: int = 40
     patience: int = 10
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
     warmup: float = 0.05
+    plateau_patience: int = 5
+    plateau_factor: float = 0.1
+    plateau_min_lr: float = 1e-6
     clip_norm: float = 1.0
     model: str = "tcn"
     causal: bool = True
@@ -171,7 +186,19 @@ class Training:
         ):  # fmt: skip
             value = getattr(self, name)
             _check(value >= 1, f"{name} {value}: expected >= 1")
-        for name in ("patience", "projection", "data_seed", "clip_norm", "au_focal_gamma"):
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            value = getattr(self, name)
+            _check(value in known, f"{name} {value!r}: expected one of {', '.join(known)}")
+        _check(0 < self.plateau_factor < 1, f"plateau_factor {self.plateau_factor}: expected 0 < factor < 1")
+        for name in (
+            "plateau_patience",
+            "plateau_min_lr",
+            "patience",
+            "projection",
+            "data_seed",
+            "clip_norm",
+            "au_focal_gamma",
+        ):
             value = getattr(self, name)
             _check(value >= 0, f"{name} {value}: expected >= 0")
         _check(

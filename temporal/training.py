@@ -83,11 +83,16 @@ class RunResult:
     failed_step: int | None = None
 
 
-def lr_factor(step: int, steps: int, warmup: float) -> float:
-    """Returns the factor on the learning rate at ``step`` of ``steps``: warm-up, then cosine to 0."""
+def lr_factor(step: int, steps: int, warmup: float, schedule: str = "cosine") -> float:
+    """Returns the factor on the learning rate at ``step`` of ``steps``: warm-up, then ``schedule``.
+
+    ``plateau`` is constant here: what it cuts is each replica's own rate, see ``Stack.plateau``.
+    """
     rising = warmup * steps
     if step < rising:
         return (step + 1) / (math.ceil(rising) + 1)
+    if schedule != "cosine":
+        return 1.0
     return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(steps - rising, 1.0)))
 
 
@@ -140,9 +145,12 @@ def fit(
     standardise = statistics(bank.train) if training.standardise else identity(bank.feature_spec.dim).to(home)
     results: dict[int, RunResult] = {}
     total = len(runs) * training.epochs
+    # In every stack those with attention side by side: neighbours that are alike run as one program.
+    order = sorted(range(len(runs)), key=lambda index: (index // replicas, runs[index].attention))
+    runs = [runs[index] for index in order]
 
     def deliver(position: int, result: RunResult) -> None:
-        results[position] = result
+        results[order[position]] = result
         if on_result is not None:
             on_result(result)
 
@@ -310,7 +318,10 @@ class _Sweep:
             targets = gather_targets(self.bank.train, batch.rows, batch.usable, self.sizes)
             has_label = torch.from_numpy((active & present).any(1)).to(self.device)
             factor = lr_factor(
-                (epoch - 1) * steps + index, self.training.epochs * steps, self.training.warmup
+                (epoch - 1) * steps + index,
+                self.training.epochs * steps,
+                self.training.warmup,
+                self.training.schedule,
             )
             step = self.stack.step(batch.features, batch.mask, targets, self.objective, has_label, factor)
             sums += step.losses
@@ -334,6 +345,7 @@ class _Sweep:
             self.training.batch_size * EVALUATION_FACTOR,
         )
         improved = []
+        scores = np.full(len(self.stack), np.nan)
         for row, (run, state) in enumerate(zip(self.stack.runs, self.states, strict=True)):
             predictions = {t: evaluate.as_labels(t, values[t][row].cpu().numpy()) for t in run.tasks}
             if not state.failure and not all(np.isfinite(array).all() for array in predictions.values()):
@@ -341,7 +353,7 @@ class _Sweep:
             if state.failure:
                 continue
             entries = totals(self.labels, predictions, self.rules)
-            reached = score(entries)
+            scores[row] = reached = score(entries)
             own = {t: float(losses[row, self.tasks.index(t)]) for t in run.tasks}
             line: dict[str, Any] = {"epoch": epoch, "score": reached}
             line["loss"] = sum(run.loss_weights.get(t, 1.0) * loss for t, loss in own.items())
@@ -355,6 +367,8 @@ class _Sweep:
                 state.metrics, state.predictions = entries, {t: a.copy() for t, a in predictions.items()}
                 improved.append(row)
         self.stack.remember(improved)
+        if self.training.schedule == "plateau":
+            self.stack.plateau(torch.from_numpy(scores))
 
     def _is_over(self, row: int, epoch: int) -> bool:
         state, patience = self.states[row], self.training.patience

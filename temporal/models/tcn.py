@@ -122,6 +122,7 @@ class TCN(Trunk):
             raise ConfigError(msg)
         self.widths = tuple(channels)
         self.kernel_size = kernel_size
+        self.causal = causal
         self.blocks = nn.ModuleList(
             Block(c_in, c_out, kernel_size, 2**level, causal=causal, convolution=self.convolution)
             for level, (c_in, c_out) in enumerate(
@@ -135,8 +136,9 @@ class TCN(Trunk):
         return 1 + 2 * (self.kernel_size - 1) * ((1 << len(self.widths)) - 1)
 
     def forward(self, x: Tensor, mask: Tensor | None = None, dropout: Tensor | None = None) -> Tensor:
-        """As every ``Trunk``; the mask multiplies the input of every convolution."""
-        mask = None if mask is None else mask.unsqueeze(1)
+        """As every ``Trunk``; the mask multiplies the input of every convolution, unless causal."""
+        # Padding comes after the real frames of a window, where a causal network never looks.
+        mask = None if mask is None or self.causal else mask.unsqueeze(1)
         for level, block in enumerate(self.blocks):
             width = self.widths[level]
             factors = None if dropout is None else dropout[2 * level : 2 * level + 2, :, :width].unsqueeze(-1)
