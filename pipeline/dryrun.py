@@ -16,6 +16,9 @@ from pipeline.rows import text_of
 from pipeline.workdir import WorkDir
 from stores import documents
 
+BUDGET = 4.0
+"""Seconds that measuring may take in all, about."""
+
 
 def describe_plan(config: Config, place: WorkDir) -> str:
     """Returns the plan of a sweep as text: settings, rows by seeds with the state of each run, groups, costs.
@@ -87,19 +90,17 @@ def cost_lines(config: Config, data: Data, stacks: Sequence[Sequence[PlannedRun]
         for split in (TRAIN, SCORED)
     )
     shapes = Shapes(train, scored, data.feature_spec, data.label_spec)
+    kinds = {kind_of(stack): stack for stack in stacks}
     measured: dict[bytes, Estimate] = {}
-    sizes: list[int] = []
+    for kind, stack in kinds.items():
+        runs = [run_settings(run) for run in stack]
+        measured[kind] = estimate(
+            runs, training_settings(stack[0]), shapes, device=device, budget=BUDGET / len(kinds)
+        )
     lines = [["group", "runs", "steps/epoch", "s/step", "s/epoch", "epochs", "at most", "memory", "settings"]]
     total, memory = 0.0, 0
     for number, stack in enumerate(stacks, 1):
-        settings = shared_settings(stack[0])
-        tasks = sorted({task for run in stack for task in run.tasks})
-        key = documents.canonical([settings, tasks, len(stack)])
-        if key not in measured:
-            runs = [run_settings(run) for run in stack]
-            sizes.append(len(stack))
-            measured[key] = estimate(runs, training_settings(stack[0]), shapes, device=device)
-        cost = measured[key]
+        settings, cost = shared_settings(stack[0]), measured[kind_of(stack)]
         total, memory = total + cost.seconds, max(memory, cost.bytes)
         differs = {key: value for key, value in settings.items() if value != config.training.deciding()[key]}
         lines.append(
@@ -116,15 +117,22 @@ def cost_lines(config: Config, data: Data, stacks: Sequence[Sequence[PlannedRun]
             ]
         )
     first = next(iter(measured.values()))
-    parts = [f"{cost.measured} of {runs} runs" for cost, runs in zip(measured.values(), sizes, strict=True)]
+    replicas, of = sum(cost.measured for cost in measured.values()), sum(map(len, kinds.values()))
     return [
         *table_lines(lines),
-        f"{first.windows} windows with {first.frames:,} frames per epoch; features and labels"
+        f"{first.windows} windows with {first.frames:,} frames per epoch in group 1; features and labels"
         f" {first.bank_bytes / 1e9:.2f} GB, in memory once",
         f"in all at most {duration(total)} on {device}, and {memory / 1e9:.2f} GB beside the program itself:"
         " all epochs of every run, at the speed of random numbers of these shapes on this machine, as busy as"
-        f" it is (measured: {', '.join(parts)})",
+        f" it is (measured with {replicas} of {of} runs)",
     ]
+
+
+def kind_of(stack: Sequence[PlannedRun]) -> bytes:
+    """Returns what stacks that cost the same have in common."""
+    tasks = sorted({task for run in stack for task in run.tasks})
+    attention = any(run.attention for run in stack)
+    return documents.canonical([shared_settings(stack[0]), tasks, attention, len(stack)])
 
 
 def duration(seconds: float) -> str:

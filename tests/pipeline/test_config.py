@@ -158,7 +158,9 @@ def test_a_mistake_in_a_setting_names_the_setting(write, setting, told):
 
 
 def test_a_missing_file_names_itself_and_the_packaged_ones(tmp_path):
-    with pytest.raises(ConfigError, match=r"nowhere\.yaml.*demo, subsets, au_weights, seed_recipe, smoke, affwild2"):
+    with pytest.raises(
+        ConfigError, match=r"nowhere\.yaml.*demo, subsets, au_weights, seed_recipe, smoke, affwild2"
+    ):
         load(tmp_path / "nowhere.yaml")
 
 
