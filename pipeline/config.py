@@ -341,8 +341,8 @@ class Halving(Section):
 
     eta: Annotated[int, Field(ge=2)] = 3
     """At each rung one of so many settings goes on, and rungs are so many times as far apart."""
-    min_epochs: PositiveInt = 4
-    """Epochs before the first rung."""
+    min_epochs: PositiveInt
+    """Epochs before the first rung; no number suits all schedules, so there is no default."""
 
 
 class Sweep(Section):

@@ -106,7 +106,7 @@ def resolve(row: Row, shared: Training, where: str) -> SweepRow:
     before = relevant(row.tasks, base, attention=attention)
     settings = {key: value for key, value in read.items() if value != before.get(key, base[key])}
     name = combination_name(row.tasks, attention=attention)
-    kind = settings.pop("attention", training.get("attention", PLAIN_ATTENTION))
+    kind = settings.pop("attention", training["attention"])
     if attention and kind != PLAIN_ATTENTION:
         name += f"({kind})"
     if "loss_weights" in settings:

@@ -71,7 +71,8 @@ def test_what_is_finished_failed_or_stopped_is_told_and_only_the_rest_is_costed(
 
 def test_halving_is_told_with_the_epochs_that_it_saves():
     rates = "lr: [1, 2, 3, 4, 5, 6, 7, 8, 9]"
-    sweep = f"sweep={{product: {{tasks: [[V], [A]], training: {{{rates}}}}}, seeds: [0, 1], halving: {{}}}}"
+    axes = f"{{tasks: [[V], [A]], training: {{{rates}}}}}"
+    sweep = f"sweep={{product: {axes}, seeds: [0, 1], halving: {{min_epochs: 4}}}}"
     config = load("demo", [sweep, "training.epochs=20"])
     lines = halving_lines(plan(config, {"features": "f", "labels": "e"}), config.sweep.halving)
     # 9 settings for 4 epochs, 3 for 8 more, 1 for the last 8: 68 epochs, of 2 combinations with 2 seeds

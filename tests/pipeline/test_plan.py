@@ -133,7 +133,8 @@ def test_no_runs_make_no_groups():
     assert groups([], 4) == []
 
 
-HALVED = "sweep={product: {tasks: [[V], [A, AU]], training: {lr: [1e-3, 1e-4, 1e-5], %s}}, halving: {%s}}"
+AXES = "{tasks: [[V], [A, AU]], training: {lr: [1e-3, 1e-4, 1e-5], %s}}"
+HALVED = f"sweep={{product: {AXES}, halving: {{min_epochs: 4%s}}}}"
 
 
 def test_a_bracket_is_all_seeds_and_settings_of_a_combination_in_one_stack():
@@ -147,8 +148,10 @@ def test_a_bracket_is_all_seeds_and_settings_of_a_combination_in_one_stack():
 
 
 def test_halving_does_not_change_the_id_of_a_run_and_other_rules_make_other_brackets():
-    with_, other = (plan(load("demo", [HALVED % ("hop: [48]", rule)]), DATA) for rule in ("", "eta: 2"))
-    without = plan(load("demo", [(HALVED % ("hop: [48]", "")).replace(", halving: {}", "")]), DATA)
+    with_, other = (plan(load("demo", [HALVED % ("hop: [48]", rule)]), DATA) for rule in ("", ", eta: 2"))
+    without = plan(
+        load("demo", [(HALVED % ("hop: [48]", "")).replace(", halving: {min_epochs: 4}", "")]), DATA
+    )
     assert [run.run_id for run in with_] == [run.run_id for run in without] == [run.run_id for run in other]
     assert not {run.bracket for run in with_} & {run.bracket for run in other}
 
@@ -157,7 +160,7 @@ def test_halving_does_not_change_the_id_of_a_run_and_other_rules_make_other_brac
     ("setting", "told"),
     [
         (
-            "sweep={product: {tasks: [[V]], training: {hop: [32, 48]}}, halving: {}}",
+            "sweep={product: {tasks: [[V]], training: {hop: [32, 48]}}, halving: {min_epochs: 4}}",
             "it halves the axes lr, weight_decay, dropout, loss_weights",
         ),
         (

@@ -108,7 +108,6 @@ def test_a_loss_that_others_added_may_read_every_setting_of_its_task():
     )
 
 
-@pytest.mark.skipif("attention" not in Training.model_fields, reason="there is one kind of attention")
 def test_a_name_tells_the_kind_of_attention_unless_it_is_the_plain_one():
     rows = "[{tasks: [V, A], attention: true}, {tasks: [V, A], attention: vector}, {tasks: [V, A]}]"
     assert names(f"sweep={{rows: {rows}}}") == ["V+A+Attn", "V+A+Attn(vector)", "V+A"]
