@@ -176,3 +176,15 @@ def test_settings_out_of_range_are_refused_by_name(build, message):
 def test_runs_hash_and_compare_by_what_they_are():
     assert Run(("AU", "A")) == Run(("A", "AU"))
     assert hash(Run(("A",), loss_weights={"A": 2.0})) == hash(Run(("A",), loss_weights={"A": 2.0}))
+
+
+def test_each_run_follows_the_plateau_of_its_own_score(bank, tiny):
+    training = replace(tiny, schedule="plateau", warmup=0.0, plateau_patience=0, plateau_factor=0.2)
+    runs = [Run(("V",), lr=0.03), Run(("AU", "EXPR"), attention=True, seed=1, lr=0.01), Run(("A",), lr=0.02)]
+    together = temporal.fit(bank, runs, training)
+    constant = temporal.fit(bank, runs, replace(training, schedule="constant"))
+    for run, result, plain in zip(runs, together, constant, strict=True):
+        (alone,) = temporal.fit(bank, [run], training)
+        scores = [[line["score"] for line in each.history] for each in (result, alone, plain)]
+        assert scores[0] == pytest.approx(scores[1], abs=2e-3)
+        assert scores[0] != pytest.approx(scores[2], abs=2e-3)
