@@ -34,7 +34,7 @@ from torch import Tensor  # noqa: E402
 from torch.func import functional_call  # noqa: E402
 
 from temporal.fused import Stack  # noqa: E402
-from temporal.models import TCN  # noqa: E402
+from temporal.models.tcn import TCN  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
 
 LEVELS, TAPS, SLOPE, BATCH = 4, 5, 0.01, 8

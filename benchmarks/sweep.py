@@ -58,7 +58,8 @@ from temporal.bank import statistics as feature_statistics  # noqa: E402
 from temporal.fused import Stack, build  # noqa: E402
 from temporal.losses import Objective, Targets, gather_targets, objective  # noqa: E402
 from temporal.metrics import score, totals  # noqa: E402
-from temporal.models import Heads, MultiTaskAttention, initialise  # noqa: E402
+from temporal.models import Heads, initialise  # noqa: E402
+from temporal.models.gated import GatedAttention  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
 from temporal.tasks import TASKS  # noqa: E402
 from temporal.training import lr_factor, rules_of  # noqa: E402
@@ -252,14 +253,14 @@ class Encoder(nn.Module):
         )
         for block in self.tcn.network:
             block.dropout1, block.dropout2 = nn.Dropout1d(run.dropout), nn.Dropout1d(run.dropout)
-        self.attention = MultiTaskAttention(training.channels, tasks) if run.attention else None
+        self.attention = GatedAttention(training.channels, tasks, 1) if run.attention else None
         self.register_buffer("active", torch.ones(len(tasks), dtype=torch.bool), persistent=False)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Returns channels (B, C, T) and the gate (B, N, T), if there is attention."""
         x = features if self.projection is None else self.projection(features)
         h = self.tcn(x.transpose(1, 2))
-        return h, None if self.attention is None else self.attention(h, self.active)
+        return h, None if self.attention is None else self.attention.weights(h, self.active).squeeze(2)
 
 
 class Peer(nn.Module):

@@ -232,6 +232,7 @@ class Stack:
         decoupled = self.training.optimizer == "adamw"
         if not decoupled:
             gradient.addcmul_(self.parameters, self.weight_decay * learns)
+            gradient.masked_fill_(learns == 0.0, 0.0)  # 0 times what overflowed is not 0
         self.steps += learns
         self.first_moment.lerp_(gradient, (1.0 - BETA1) * learns)
         self.second_moment.mul_(1.0 - (1.0 - BETA2) * learns).addcmul_(gradient, gradient, value=1.0 - BETA2)

@@ -214,3 +214,15 @@ def test_a_run_that_ends_by_itself_is_done_whatever_the_caller_says_and_a_failed
     done, failed = temporal.fit(bank, [RUNS[0], wild], replace(tiny, epochs=1), stop_at=stop_at)
     assert (done.status, failed.status) == ("done", "failed")
     assert seen == [{RUNS[0]}]
+
+
+def test_each_run_follows_the_plateau_of_its_own_score(bank, tiny):
+    training = replace(tiny, schedule="plateau", warmup=0.0, plateau_patience=0, plateau_factor=0.2)
+    runs = [Run(("V",), lr=0.03), Run(("AU", "EXPR"), attention=True, seed=1, lr=0.01), Run(("A",), lr=0.02)]
+    together = temporal.fit(bank, runs, training)
+    constant = temporal.fit(bank, runs, replace(training, schedule="constant"))
+    for run, result, plain in zip(runs, together, constant, strict=True):
+        (alone,) = temporal.fit(bank, [run], training)
+        scores = [[line["score"] for line in each.history] for each in (result, alone, plain)]
+        assert scores[0] == pytest.approx(scores[1], abs=2e-3)
+        assert scores[0] != pytest.approx(scores[2], abs=2e-3)
