@@ -106,6 +106,7 @@ def connected(cluster: Cluster, device: str) -> "Iterator[Client]":
     Raises:
         ConfigError: no scheduler answers.
     """
+    import dask
     from distributed import Client
 
     # Importing distributed makes it tell every connection that opens or closes.
@@ -120,6 +121,9 @@ def connected(cluster: Cluster, device: str) -> "Iterator[Client]":
             yield client
         return
     with (
+        # dask gives up a worker that died and is not back in 15 seconds, which a busy machine may take to start
+        # a process; when no worker is left, tasks wait for ever.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
         _local_cluster(cluster, device) as local,
         Client(local, set_as_default=False) as client,  # type: ignore[no-untyped-call]
     ):

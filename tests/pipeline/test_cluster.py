@@ -30,6 +30,14 @@ def failing(task):
     raise error
 
 
+def die_first(path):
+    """A task on which the first worker dies."""
+    if not path.exists():
+        path.touch()
+        os._exit(1)
+    return "done"
+
+
 def one_by_one(task):
     return {f"number {number}": [number] for number in task}
 
@@ -45,6 +53,16 @@ def test_a_part_of_a_task_that_kills_every_worker_fails_alone():
         )
     results = {number: result for task, result in ended for number in task}
     assert results == {1: 1, 2: None, 3: 3, 4: 4}
+
+
+def test_a_worker_that_takes_long_to_come_back_is_waited_for(tmp_path):
+    ended = []
+    with (
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "10ms"}),
+        cluster.connected(Cluster(workers=1), "cpu") as client,
+    ):
+        cluster.run_tasks(client, [tmp_path / "died"], die_first, lambda *end: ended.append(end), one_by_one)
+    assert ended == [(tmp_path / "died", "done")]
 
 
 def test_what_a_task_raises_ends_the_run_with_its_message():
