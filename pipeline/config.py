@@ -189,6 +189,7 @@ class Training(Section):
     attention_heads: PositiveInt = 4
     standardise: bool = True
     data_seed: Seed = 0
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     device: Device = "auto"
     max_replicas: PositiveInt = 16
     """Runs trained together; changes memory and speed, and results by rounding alone."""

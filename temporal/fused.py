@@ -21,6 +21,7 @@ from torch.func import functional_call
 from temporal.losses import Objective, Targets
 from temporal.models.heads import Heads
 from temporal.models.network import Network, initialise, part_seed
+from temporal.precision import products, require_parity
 from temporal.settings import ATTENTIONS, MODELS, Run, Training, registered
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
@@ -208,14 +209,12 @@ class Stack:
             has_label: (R,) bool, the minibatch holds a label of a task of the replica.
             lr_factor: factor of the schedule on every replica's learning rate.
         """
-        parameters = self.parameters.detach().requires_grad_()
-        logits = self.forward(parameters, features, mask, self.draw_dropout(len(features)))
-        losses = torch.vmap(lambda z: objective(z, targets))(logits)
-        losses = torch.where(self.active, losses, 0.0)
+        losses, gradient = self._gradient(
+            features, mask, targets, objective, self.draw_dropout(len(features)), self.training.precision
+        )
         loss = (losses * self.loss_weights).sum(1)
-        (gradient,) = torch.autograd.grad(loss.sum(), parameters)
         norm = gradient.norm(dim=1)
-        finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
+        finite = torch.isfinite(loss) & torch.isfinite(norm)
         self.alive &= finite
         learns = (self.alive & has_label).unsqueeze(1)
         # In place: these tensors are the largest there are, and a fresh one costs more than the arithmetic.
@@ -225,7 +224,45 @@ class Stack:
             gradient.mul_(torch.where(learns, scale.unsqueeze(1), 0.0))
         # Zero gradients and zero rates leave the other rows bit for bit as they are.
         self._update(gradient, learns.to(gradient.dtype), lr_factor)
-        return StepReport(losses.detach(), finite)
+        return StepReport(losses, finite)
+
+    def pass_gate(
+        self, features: Tensor, mask: Tensor | None, targets: Targets, objective: Objective
+    ) -> None:
+        """Compares a minibatch's gradients without dropout in the precision of the training and in float32.
+
+        Raises:
+            ConfigError: they point elsewhere.
+        """
+        precision = self.training.precision
+        if precision != "float32":
+            plain, reduced = (
+                self._gradient(features, mask, targets, objective, None, each)[1]
+                for each in ("float32", precision)
+            )
+            require_parity(precision, plain, reduced)
+
+    def _gradient(
+        self,
+        features: Tensor,
+        mask: Tensor | None,
+        targets: Targets,
+        objective: Objective,
+        dropout: Tensor | None,
+        precision: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns losses (R, N), 0 for tasks that a replica does not train, and gradients (R, P)."""
+        parameters = self.parameters.detach().requires_grad_()
+        # Cast by hand: autocast does not reach what vmap maps.
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        mask, dropout = (None if x is None else x.to(dtype) for x in (mask, dropout))
+        with products(self.device, tf32=precision == "tf32"):
+            logits = self.forward(parameters.to(dtype), features.to(dtype), mask, dropout)
+            full = {task: values.float() for task, values in logits.items()}
+            losses = torch.vmap(lambda z: objective(z, targets))(full)
+            losses = torch.where(self.active, losses, 0.0)
+            (gradient,) = torch.autograd.grad((losses * self.loss_weights).sum(), parameters)
+        return losses.detach(), gradient
 
     def _update(self, gradient: Tensor, learns: Tensor, lr_factor: float) -> None:
         """Updates moments and parameters; the memory of ``gradient`` (R, P) is used up."""

@@ -62,6 +62,7 @@ def registered(reference: str) -> Any:
 
 OPTIMIZERS = ("adamw", "adam")
 SCHEDULES = ("cosine", "constant", "plateau")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 def _check(condition: bool, message: str) -> None:  # noqa: FBT001  (reads as an assertion)
@@ -139,6 +140,8 @@ class Training:
         attention_heads: heads of a transformer, and of cross-task attention.
         standardise: features are centred and scaled by the statistics of the valid training frames.
         data_seed: decides the order of windows, the same for all runs.
+        precision: of the products in a training step: ``float32``, ``tf32`` (CUDA), or ``bfloat16``, faster
+            where the processor has it. Evaluation is float32 always.
         au_loss: ``bce``; ``balanced`` = BCE with positives weighted by negatives / positives of the training
             labels, at most ``au_pos_weight_max``; ``focal`` = focal loss (Lin et al. 2017).
         au_focal_gamma: focusing exponent of the focal loss.
@@ -174,6 +177,7 @@ class Training:
     attention_heads: int = 4
     standardise: bool = True
     data_seed: int = 0
+    precision: str = "float32"
     au_loss: str = "bce"
     au_focal_gamma: float = 1.0
     au_focal_alpha: float = 0.95
@@ -186,7 +190,11 @@ class Training:
         ):  # fmt: skip
             value = getattr(self, name)
             _check(value >= 1, f"{name} {value}: expected >= 1")
-        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
             value = getattr(self, name)
             _check(value in known, f"{name} {value!r}: expected one of {', '.join(known)}")
         _check(0 < self.plateau_factor < 1, f"plateau_factor {self.plateau_factor}: expected 0 < factor < 1")

@@ -158,7 +158,7 @@ def fit(
         positions = range(first, min(first + replicas, len(runs)))
         sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver, stop_at)
         try:
-            with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+            with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
                 sweep.train(partial(_report, progress, total, first * training.epochs), _keeper(state, sweep))
         except Exception as error:
             error.add_note(f"in epoch {sweep.epoch} of {training.epochs}, {len(sweep.stack)} runs together")
@@ -323,6 +323,8 @@ class _Sweep:
                 self.training.warmup,
                 self.training.schedule,
             )
+            if (epoch, index) == (1, 0):
+                self.stack.pass_gate(batch.features, batch.mask, targets, self.objective)
             step = self.stack.step(batch.features, batch.mask, targets, self.objective, has_label, factor)
             sums += step.losses
             seen += present
