@@ -38,7 +38,6 @@ class MultiScaleConv1d(nn.Module):
             WeightNormConv1d(channels_in, share, size, dilation, causal=causal)
             for share, size in zip(shares, sizes, strict=True)
         )
-
         self.longest = sizes[-1]
         self.dilation = dilation
         self.causal = causal
