@@ -4,7 +4,7 @@ Not a reader of files, which is ``pipeline.configfile``, and not a place where s
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from itertools import combinations, product
 from pathlib import Path
@@ -26,6 +26,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails
 from stores.editions import edition
 from stores.errors import ConfigError
 from temporal.settings import ATTENTIONS, LOSSES, MODELS
+from temporal.settings import Training as SharedSettings
 
 TASKS = ("V", "A", "AU", "EXPR")
 
@@ -200,6 +201,15 @@ class Training(Section):
         if self.hop > self.window:
             msg = f"hop {self.hop} is longer than window {self.window}: the frames between are lost"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        """What the temporal stage would refuse is refused here, before features are made for it."""
+        try:
+            SharedSettings(**{field.name: getattr(self, field.name) for field in fields(SharedSettings)})
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
         return self
 
     def deciding(self) -> dict[str, Any]:

@@ -228,6 +228,23 @@ class Training:
             self.causal or self.kernel_size % 2 == 1,
             f"kernel_size {self.kernel_size} cannot be centred: give an odd kernel_size or causal: true",
         )
+        channels, heads = self.channels, self.attention_heads
+        _check(
+            self.model != "multiscale_tcn" or (self.kernel_size >= 3 and channels >= 3),
+            f"kernel_size {self.kernel_size}, channels {channels}: a multiscale_tcn needs 3 of each or more",
+        )
+        _check(
+            self.model != "bigru" or self.causal or channels % 2 == 0,
+            f"channels {channels}: a centred bigru halves them between its directions, give an even number",
+        )
+        _check(
+            self.model != "transformer" or channels % (2 * heads) == 0,
+            f"channels {channels}, attention_heads {heads}: a transformer needs a multiple of {2 * heads}",
+        )
+        _check(
+            self.attention != "cross_task" or channels % heads == 0,
+            f"channels {channels}, attention_heads {heads}: cross_task needs a multiple of {heads}",
+        )
 
     def loss_name(self, kind: str) -> str:
         """Returns which of ``LOSSES[kind]`` the tasks of a kind are trained by."""

@@ -1,4 +1,4 @@
-"""Bidirectional GRU over valid frames, as layers of independent recurrences that run side by side.
+"""Bidirectional GRU over the frames of a window, as recurrences that run side by side.
 
 Not ``nn.GRU``, which cannot be mapped over replicas: directions and replicas are one batched matrix product
 per frame here.
@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from stores.errors import ConfigError
 from temporal.models.batching import merge, split
 from temporal.models.trunk import Trunk
 from temporal.settings import Training
@@ -68,12 +67,12 @@ class Recurrence(torch.autograd.Function):
         by_candidate = (1.0 - update) * (1.0 - candidate * candidate)
         by_update = (before - candidate) * update * (1.0 - update)
         by_reset = inner * reset * (1.0 - reset)
-        incoming = gradient.permute(2, 0, 1, 3).contiguous()
+        incoming = gradient.permute(2, 0, 1, 3)
         given_gradient = torch.empty_like(recurrent)
         recurrent_gradient = torch.empty_like(recurrent)
         carried = torch.zeros_like(before[0])
         for frame in range(frames - 1, -1, -1):
-            total = incoming[frame].add_(carried)
+            total = incoming[frame] + carried
             of_candidate = torch.mul(total, by_candidate[frame], out=given_gradient[frame, ..., 2 * units :])
             row = recurrent_gradient[frame]
             torch.mul(of_candidate, by_reset[frame], out=row[..., :units])
@@ -156,20 +155,14 @@ class BiGRU(Trunk):
 
     Args:
         channels_in: input channels.
-        channels: output channels of each layer, halved between the directions.
+        channels: output channels of each layer, halved between the directions if there are two.
         levels: layers.
         causal: forward direction alone.
-
-    Raises:
-        ConfigError: odd channels cannot be halved.
     """
 
     def __init__(self, channels_in: int, channels: int, levels: int, *, causal: bool) -> None:
         super().__init__(channels, (levels, channels))
         directions = 1 if causal else 2
-        if channels % directions:
-            msg = f"channels {channels}: a bigru halves them between its directions, give an even number"
-            raise ConfigError(msg)
         self.layers = nn.ModuleList(
             GRULayer(channels if level else channels_in, channels // directions, directions)
             for level in range(levels)

@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stores.errors import ConfigError
 from temporal.models.attention import TaskAttention
 from temporal.models.heads import Heads
 from temporal.models.tcn import NEGATIVE_SLOPE
@@ -31,16 +30,10 @@ class CrossTaskAttention(TaskAttention):
         channels: channels C of the trunk.
         tasks: names of all tasks in canonical order; any subset can be active in a call.
         heads: attention heads, of width E = C / heads.
-
-    Raises:
-        ConfigError: channels that heads do not divide.
     """
 
     def __init__(self, channels: int, tasks: Sequence[str], heads: int) -> None:
         super().__init__()
-        if channels % heads:
-            msg = f"channels {channels}, attention_heads {heads}: cross_task needs a multiple of {heads}"
-            raise ConfigError(msg)
         self.tasks = tuple(tasks)
         self.width = channels // heads
         self.tokens = nn.ModuleDict({task: nn.Linear(channels, channels) for task in self.tasks})

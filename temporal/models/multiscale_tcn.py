@@ -7,14 +7,13 @@ networks": each branch makes a third of the channels, so that short events, such
 have kernels of their own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stores.errors import ConfigError
 from temporal.models.tcn import TCN, WeightNormConv1d, convolve
 from temporal.settings import Training
 
@@ -39,7 +38,6 @@ class MultiScaleConv1d(nn.Module):
             WeightNormConv1d(channels_in, share, size, dilation, causal=causal)
             for share, size in zip(shares, sizes, strict=True)
         )
-
         self.longest = sizes[-1]
         self.dilation = dilation
         self.causal = causal
@@ -57,24 +55,9 @@ class MultiScaleConv1d(nn.Module):
 
 
 class MultiScaleTCN(TCN):
-    """The TCN with multi-scale convolutions; ``kernel_size`` is that of the middle branch, at least 3.
-
-    Raises:
-        ConfigError: an even kernel cannot be centred, or a branch would have no tap or no channel.
-    """
+    """The TCN with multi-scale convolutions; ``kernel_size``, at least 3, is that of the middle branch."""
 
     convolution: ClassVar[type[nn.Module]] = MultiScaleConv1d
-
-    def __init__(
-        self, channels_in: int, channels: Sequence[int], kernel_size: int, *, causal: bool = True
-    ) -> None:
-        if kernel_size + STEPS[0] < 1 or min(channels) < len(STEPS):
-            msg = (
-                f"kernel_size {kernel_size} and {min(channels)} channels: a multi-scale TCN needs kernel_size"
-                f" >= {1 - STEPS[0]} and {len(STEPS)} channels, or branches would be empty"
-            )
-            raise ConfigError(msg)
-        super().__init__(channels_in, channels, kernel_size, causal=causal)
 
     @property
     def receptive_field(self) -> int:

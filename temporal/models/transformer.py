@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from stores.errors import ConfigError
 from temporal.models.batching import merge, split
 from temporal.models.trunk import Trunk
 from temporal.settings import Training
@@ -135,18 +134,10 @@ class Transformer(Trunk):
         levels: layers.
         heads: attention heads, whose width C / heads must be even: rotations turn pairs of channels.
         causal: no frame sees a later one.
-
-    Raises:
-        ConfigError: channels that cannot be shared out so.
     """
 
     def __init__(self, channels_in: int, channels: int, levels: int, heads: int, *, causal: bool) -> None:
         super().__init__(channels, (2 * levels, channels))
-        if channels % (2 * heads):
-            msg = (
-                f"channels {channels}, attention_heads {heads}: a transformer needs a multiple of {2 * heads}"
-            )
-            raise ConfigError(msg)
         self.entry = nn.Linear(channels_in, channels) if channels_in != channels else None
         self.layers = nn.ModuleList(Layer(channels, heads, causal=causal) for _ in range(levels))
         self.norm = nn.LayerNorm(channels)

@@ -7,9 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from stores.errors import ConfigError
 from temporal.models import Heads
-from temporal.models.cross_task import CrossTaskAttention
 from temporal.models.gated import GatedAttention
 from temporal.settings import ATTENTIONS, Training, registered
 
@@ -167,8 +165,3 @@ def test_a_frame_sees_no_other(kind):
     for task in SIZES:
         differs = (found[task] != changed[task]).any(-1).any(0)
         assert differs.nonzero().flatten().tolist() == [3]
-
-
-def test_heads_that_do_not_divide_the_channels_are_refused():
-    with pytest.raises(ConfigError, match="channels 6, attention_heads 4: cross_task needs a multiple of 4"):
-        CrossTaskAttention(6, tuple(SIZES), 4)

@@ -13,7 +13,7 @@ from stores.errors import ConfigError
 from temporal.models import bigru, transformer
 from temporal.models.multiscale_tcn import MultiScaleConv1d, MultiScaleTCN
 from temporal.models.tcn import TCN, WeightNormConv1d
-from temporal.settings import MODELS, Training, registered
+from temporal.settings import ATTENTIONS, MODELS, Training, registered
 
 TINY = Training(channels=8, levels=2, kernel_size=3, attention_heads=2)
 FRAMES = 12
@@ -143,12 +143,6 @@ def test_a_multiscale_convolution_equals_its_branches_side_by_side(causal):
     torch.testing.assert_close(conv(x), torch.cat([branch(x) for branch in conv.branches], dim=1))
 
 
-@pytest.mark.parametrize(("channels", "kernel"), [(8, 2), (2, 5)])
-def test_a_multiscale_tcn_with_an_empty_branch_is_refused(channels, kernel):
-    with pytest.raises(ConfigError, match=f"kernel_size {kernel} and {channels} channels"):
-        MultiScaleTCN(3, [channels], kernel)
-
-
 # Per-frame baseline
 
 
@@ -222,12 +216,6 @@ def test_the_gradients_of_the_gru_equal_those_of_torch():
     torch.testing.assert_close(built.layers[1].weight.grad[1], reference.weight_hh_l1_reverse.grad)
 
 
-def test_odd_channels_cannot_be_halved_between_directions():
-    assert bigru.BiGRU(3, 5, 1, causal=True)(windows(1, 3, 4)).shape == (1, 5, 4)
-    with pytest.raises(ConfigError, match="channels 5: a bigru halves them"):
-        bigru.BiGRU(3, 5, 1, causal=False)
-
-
 # Transformer
 
 
@@ -285,8 +273,19 @@ def test_rotary_scores_depend_on_the_distance_of_two_frames_alone():
     assert (scores[0] - scores[0, 0]).abs()[1:].min() > 1e-6
 
 
-def test_channels_that_heads_cannot_share_in_pairs_are_refused():
-    with pytest.raises(
-        ConfigError, match="channels 6, attention_heads 2: a transformer needs a multiple of 4"
-    ):
-        transformer.Transformer(3, 6, 1, 2, causal=True)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "none"}, f"model 'none': expected one of {', '.join(MODELS)}"),
+        ({"attention": "none"}, f"attention 'none': expected one of {', '.join(ATTENTIONS)}"),
+        ({"attention_heads": 0}, "attention_heads 0: expected >= 1"),
+        ({"model": "multiscale_tcn", "kernel_size": 2}, "kernel_size 2, channels 8: a multiscale_tcn"),
+        ({"model": "multiscale_tcn", "channels": 2}, "kernel_size 3, channels 2: a multiscale_tcn needs 3"),
+        ({"model": "bigru", "channels": 5, "causal": False}, "channels 5: a centred bigru halves them"),
+        ({"model": "transformer", "channels": 6}, "attention_heads 2: a transformer needs a multiple of 4"),
+        ({"attention": "cross_task", "channels": 5}, "attention_heads 2: cross_task needs a multiple of 2"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_built_is_refused_with_what_it_needs(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        replace(TINY, **settings)
