@@ -178,8 +178,12 @@ class Training(Section):
     kernel_size: PositiveInt = 5
     projection: NonNegativeInt = 0
     standardise: bool = True
+    centre: bool = False
+    pca: NonNegativeInt = 0
     data_seed: Seed = 0
     device: Device = "auto"
+    bank: Literal["auto", "device", "host", "store"] = "auto"
+    """Where the features are while runs train; changes memory and speed alone."""
     max_replicas: PositiveInt = 16
     """Runs trained together; changes memory and speed, and results by rounding alone."""
 
@@ -193,7 +197,7 @@ class Training(Section):
 
     def deciding(self) -> dict[str, Any]:
         """Returns the settings that decide a result, as JSON values: not where or in what groups."""
-        return self.model_dump(mode="json", exclude={"device", "max_replicas"})
+        return self.model_dump(mode="json", exclude={"device", "bank", "max_replicas"})
 
 
 def canonical_tasks(tasks: Sequence[Task]) -> tuple[Task, ...]:

@@ -50,7 +50,13 @@ def run_sweep(config: Config, place: WorkDir, progress: Progress = silent) -> di
 
     device = resolve_device(config.training.device)
     training = training_settings(config)
-    bank = temporal.load_bank(data.features, data.labels, device=device)
+    bank = temporal.load_bank(
+        data.features,
+        data.labels,
+        device=device,
+        placement=config.training.bank,
+        folder=place.reductions,
+    )
     logger.info("training %d runs on %s, %d together", len(left), device, config.training.max_replicas)
     failures: dict[str, str] = {}
     everything, before = len(left) * training.epochs, 0

@@ -93,6 +93,9 @@ class Training:
         kernel_size: TCN taps.
         projection: channels of a linear layer before the TCN, 0 = none.
         standardise: features are centred and scaled by the statistics of the valid training frames.
+        centre: the mean of each clip's valid frames is subtracted from its features first. A prediction then
+            depends on the whole clip, future included, whatever ``causal`` says.
+        pca: features are projected on so many principal axes of the valid training frames, 0 = not.
         data_seed: decides the order of windows, the same for all runs.
         au_loss: ``bce``; ``balanced`` = BCE with positives weighted by negatives / positives of the training
             labels, at most ``au_pos_weight_max``; ``focal`` = focal loss (Lin et al. 2017).
@@ -120,6 +123,8 @@ class Training:
     kernel_size: int = 5
     projection: int = 0
     standardise: bool = True
+    centre: bool = False
+    pca: int = 0
     data_seed: int = 0
     au_loss: str = "bce"
     au_focal_gamma: float = 1.0
@@ -131,7 +136,7 @@ class Training:
         for name in ("window", "hop", "batch_size", "epochs", "channels", "levels", "kernel_size"):
             value = getattr(self, name)
             _check(value >= 1, f"{name} {value}: expected >= 1")
-        for name in ("patience", "projection", "data_seed", "clip_norm", "au_focal_gamma"):
+        for name in ("patience", "projection", "pca", "data_seed", "clip_norm", "au_focal_gamma"):
             value = getattr(self, name)
             _check(value >= 0, f"{name} {value}: expected >= 0")
         _check(

@@ -22,10 +22,11 @@ from stores.editions import edition as edition_named
 from stores.errors import ConfigError
 from stores.progress import Progress, silent
 from temporal import evaluate
-from temporal.bank import Bank, Split, Standardiser, gather, identity, statistics
+from temporal.bank import Bank, Split, Standardiser, minibatches
 from temporal.fused import Stack, build
 from temporal.losses import Objective, gather_targets, objective
 from temporal.metrics import Metrics, score, totals
+from temporal.reduction import prepared
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.trained import TrainedModel
@@ -108,7 +109,7 @@ def fit(
     Raises:
         ConfigError: no runs, or a split lacks every label of a task that a run trains, or a wrong device.
     """
-    home = bank.train.features.device
+    home = bank.train.device
     if device is not None and torch.empty(0, device=device).device != home:
         msg = f"the bank is on {home}, training was asked for on {device}: load the bank on that device"
         raise ConfigError(msg)
@@ -116,7 +117,7 @@ def fit(
         msg = f"{len(runs)} runs, {replicas} replicas at a time: expected at least one of each"
         raise ConfigError(msg)
     _check_labels(bank, runs)
-    standardise = statistics(bank.train) if training.standardise else identity(bank.feature_spec.dim).to(home)
+    bank, standardise = prepared(bank, training)
     results: dict[int, RunResult] = {}
     total = len(runs) * training.epochs
 
@@ -180,10 +181,10 @@ class _Sweep:
         deliver: Callable[[int, RunResult], None],
     ) -> None:
         self.bank, self.training, self.standardise, self.deliver = bank, training, standardise, deliver
-        self.device = bank.train.features.device
+        self.device = bank.train.device
         self.tasks = tuple(task for task in TASKS if any(task in run.tasks for run in runs))
         self.sizes = {task: TASKS[task].size(bank.label_spec) for task in self.tasks}
-        self.stack = Stack(bank.feature_spec.dim, self.sizes, runs, training, self.device)
+        self.stack = Stack(bank.train.dim, self.sizes, runs, training, self.device)
         self.states = [_State(position) for position in positions]
         self.windows = cut(bank.train.offsets, training.window, training.hop)
         self.validation_windows = cut(bank.validation.offsets, training.window, training.hop)
@@ -220,9 +221,10 @@ class _Sweep:
         seen = np.zeros(len(self.tasks))
         failed_step = torch.zeros(len(self.stack), dtype=torch.int64, device=self.device)
         active = self.stack.active.cpu().numpy()
-        for index, chosen in enumerate(batches(order, self.training.batch_size)):
+        pieces = list(batches(order, self.training.batch_size))
+        gathered = minibatches(self.bank.train, self.windows, pieces, self.standardise)
+        for index, (chosen, batch) in enumerate(zip(pieces, gathered, strict=True)):
             present = self.labelled[:, chosen].any(1)
-            batch = gather(self.bank.train, self.windows, chosen, self.standardise)
             targets = gather_targets(self.bank.train, batch.rows, batch.usable, self.sizes)
             has_label = torch.from_numpy((active & present).any(1)).to(self.device)
             factor = lr_factor(
@@ -298,13 +300,13 @@ class _Sweep:
         """Returns the best weights as a network that has the run's own parts and nothing else."""
         run, bank = self.stack.runs[row], self.bank
         sizes = {task: self.sizes[task] for task in run.tasks}
-        network = build(bank.feature_spec.dim, sizes, self.training, attention=run.attention)
+        network = build(bank.train.dim, sizes, self.training, attention=run.attention)
         weights = self.stack.best_weights(row)
         network.load_state_dict({name: weights[name] for name in network.state_dict()})
         thresholds = {task: (0.5,) * size for task, size in sizes.items() if TASKS[task].metric == "binary"}
         return TrainedModel(
             network,
-            self.standardise.to("cpu"),
+            (bank.reduction or self.standardise).to("cpu"),
             bank.feature_spec,
             bank.label_spec,
             run,
