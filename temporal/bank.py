@@ -22,8 +22,8 @@ from temporal.windows import Ints, Windows
 
 SPLITS = ("train", "validation")
 LABEL_ARRAYS = ("valence", "arousal", "expression", "au")
-CHUNK = 2048
-"""Rows read at a time by whoever goes through a whole split: 32 MiB in float64 of 2048 dimensions."""
+CHUNK = 1024
+"""Rows read at a time by whoever goes through a whole split: 16 MiB in float64 of 2048 dimensions."""
 
 
 def is_known(labels: Tensor, task: TaskSpec) -> Tensor:
@@ -254,7 +254,7 @@ def statistics(split: Split, chunk: int = CHUNK) -> Standardiser:
             continue
         own = seen.mean(0)
         step, total = own - mean, count + len(seen)
-        squares += (seen - own).square().sum(0) + step.square() * (count * len(seen) / total)
+        squares += seen.sub_(own).square_().sum(0) + step.square() * (count * len(seen) / total)
         mean += step * (len(seen) / total)
         count = total
     if count == 0:

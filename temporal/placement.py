@@ -6,7 +6,7 @@ Not a cache and not a data loader: there is one copy for all replicas, and whoev
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Protocol
@@ -104,9 +104,6 @@ class StoreFeatures:
         runs = [(int(run[0]), int(run[-1]) + 1) for run in np.split(wanted, breaks) if len(run)]
 
         def fill(room: Tensor) -> None:
-            if len(wanted) == len(room):
-                self._read(runs, room)
-                return
             once = torch.empty((len(wanted), room.shape[1]), dtype=room.dtype)
             self._read(runs, once)
             torch.index_select(once, 0, torch.from_numpy(inverse.ravel()), out=room)
@@ -118,7 +115,7 @@ class StoreFeatures:
         windows = []
         for first, end in runs:
             inner = self._offsets[(self._offsets > first) & (self._offsets < end)].tolist()
-            for a, b in pairwise([first, *inner, end]):
+            for a, b in pairwise([first, *inner, end] if first < end else []):
                 clip = int(np.searchsorted(self._offsets, a, side="right")) - 1
                 start = int(self._offsets[clip])
                 windows.append((self._clips[clip], a - start, b - start))
@@ -145,7 +142,7 @@ class _Staging:
                 self._buffer = torch.empty(size, dtype=self._buffer.dtype, pin_memory=pinned)
             room = self._buffer[:count]
             fill(room)
-            return self._send(room).view(*shape, -1)
+            return self._send(room).view(*shape, room.shape[1])
 
     def _send(self, room: Tensor) -> Tensor:
         if self._stream is None:
@@ -169,7 +166,7 @@ def read_ahead(features: Features, indices: Iterable[slice | Tensor]) -> Iterato
             yield features[index if isinstance(index, slice) else index.to(features.device)]
         return
     with ThreadPoolExecutor(1, thread_name_prefix="features") as pool:
-        coming = None
+        coming: Future[Tensor] | None = None
         for index in indices:
             ready, coming = coming, pool.submit(features.__getitem__, index)
             if ready is not None:
