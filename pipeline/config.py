@@ -184,7 +184,7 @@ class Training(Section):
     device: Device = "auto"
     bank: Literal["auto", "device", "host", "store"] = "auto"
     """Where the features are while runs train; changes memory and speed alone."""
-    max_replicas: PositiveInt = 16
+    max_replicas: Literal["auto"] | PositiveInt = "auto"
     """Runs trained together; changes memory and speed, and results by rounding alone."""
 
     @model_validator(mode="after")

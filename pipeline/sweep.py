@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import runs as ledger
 from pipeline.config import Config
-from pipeline.data import SCORED, Data, open_data
+from pipeline.data import SCORED, Data, open_data, records_of
 from pipeline.plan import PlannedRun, groups, plan
 from pipeline.splits import scored_split
 from pipeline.workdir import WorkDir
@@ -57,11 +57,12 @@ def run_sweep(config: Config, place: WorkDir, progress: Progress = silent) -> di
         placement=config.training.bank,
         folder=place.reductions,
     )
-    logger.info("training %d runs on %s, %d together", len(left), device, config.training.max_replicas)
+    together = replicas(config, data, left)
+    logger.info("training %d runs on %s, %d together", len(left), device, together)
     failures: dict[str, str] = {}
     everything, before = len(left) * training.epochs, 0
 
-    for group in groups(left, config.training.max_replicas):
+    for group in groups(left, together):
         # fit delivers results in the order in which runs end; settings tell which planned run each one is.
         waiting = {run_settings(config, run): run for run in group}
 
@@ -84,7 +85,7 @@ def run_sweep(config: Config, place: WorkDir, progress: Progress = silent) -> di
                 training,
                 progress=advance,
                 on_result=deliver,
-                replicas=config.training.max_replicas,
+                replicas=together,
             )
         except RuntimeError as error:  # torch's own, such as memory that ran out: the other groups go on
             logger.debug("a group of %d runs failed", len(waiting), exc_info=True)
@@ -161,15 +162,37 @@ def run_settings(config: Config, run: PlannedRun) -> "Run":
     )
 
 
+def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
+    """Returns how many of ``runs`` train together: as many as fit, unless the configuration says a number."""
+    asked = config.training.max_replicas
+    if asked != "auto" or not runs:
+        return 1 if asked == "auto" else asked
+
+    from extract.engine import resolve_device
+    from temporal.capacity import replicas_that_fit
+    from temporal.tasks import TASKS
+
+    frames = {c: (r.frames, r.attrs["split"]) for c, r in records_of(data.labels).items()}
+    return replicas_that_fit(
+        [run_settings(config, run) for run in runs],
+        training_settings(config),
+        config.training.pca or data.feature_spec.dim,
+        {task: TASKS[task].size(data.label_spec) for run in runs for task in run.tasks},
+        sum(count for count, split in frames.values() if split == SCORED),
+        resolve_device(config.training.device),
+    )
+
+
 def describe_plan(config: Config, place: WorkDir) -> str:
     """Returns the plan of a sweep as text: settings, rows by seeds with the state of each run, and groups.
 
     Raises:
         StoreError: the stores are missing; what a run is called depends on their content.
     """
-    planned = plan(config, open_data(place).digests)
+    data = open_data(place)
+    planned = plan(config, data.digests)
     left = ledger.unfinished(planned, place.runs)
-    split = groups(left, config.training.max_replicas)
+    split = groups(left, replicas(config, data, left))
     rows: dict[str, list[str]] = {}
     for run in planned:
         rows.setdefault(run.name, []).append(f"{run.run_id} {ledger.status(place.runs / run.run_id)}")

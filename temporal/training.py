@@ -100,7 +100,8 @@ def fit(
         device: if given, must be the bank's device.
         progress: called as ``("train", total, completed)`` in epochs of single runs.
         on_result: called with each result as soon as its run stops.
-        replicas: most runs trained at the same time; bounds memory. Another number rounds float32 sums
+        replicas: most runs trained at the same time; bounds memory. Where memory runs out all the same,
+            what is not finished starts again in groups of half the size. Another number rounds float32 sums
             differently, which long training amplifies, though less than a change of 1e-7 in the weights.
 
     Returns:
@@ -126,12 +127,49 @@ def fit(
         if on_result is not None:
             on_result(result)
 
-    for first in range(0, len(runs), replicas):
-        positions = range(first, min(first + replicas, len(runs)))
-        sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver)
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            sweep.train(partial(_report, progress, total, first * training.epochs))
+    waiting = list(range(len(runs)))
+    while waiting:
+        positions, waiting = waiting[:replicas], waiting[replicas:]
+        try:
+            _train(
+                _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver),
+                partial(_report, progress, total, len(results) * training.epochs),
+            )
+            continue
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            shortage = str(error).splitlines()[0]
+        # Not in the handler: its traceback keeps alive what the stack had allocated.
+        if home.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(positions) == 1:
+            reason = f"no memory for even one replica ({shortage}): lower batch_size, window or channels"
+            deliver(positions[0], _failed(runs[positions[0]], reason, home))
+            continue
+        left = [p for p in positions if p not in results]
+        replicas = max(1, len(left) // 2)
+        logger.warning(
+            "no memory for %d replicas (%s): from now on %d at a time", len(positions), shortage, replicas
+        )
+        waiting = left + waiting
     return [results[position] for position in range(len(runs))]
+
+
+def _train(sweep: "_Sweep", report: Callable[[int], None]) -> None:
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        sweep.train(report)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _failed(run: Run, reason: str, device: torch.device) -> RunResult:
+    logger.warning("%s, seed %d: %s", run.name, run.seed, reason)
+    return RunResult(
+        run, "failed", reason, {}, math.nan, 0, 0, [], {}, None, 0.0, str(device), torch.get_num_threads()
+    )
 
 
 def _report(progress: Progress, total: int, before: int, done: int) -> None:
