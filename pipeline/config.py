@@ -189,10 +189,14 @@ class Training(Section):
     attention: Annotated[str, AfterValidator(partial(known, "attention", ATTENTIONS))] = "scalar"
     attention_heads: PositiveInt = 4
     standardise: bool = True
+    centre: bool = False
+    pca: NonNegativeInt = 0
     data_seed: Seed = 0
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     device: Device = "auto"
-    max_replicas: PositiveInt = 16
+    bank: Literal["auto", "device", "host", "store"] = "auto"
+    """Where the features are while runs train; changes memory and speed alone."""
+    max_replicas: Literal["auto"] | PositiveInt = "auto"
     """Runs trained together; changes memory and speed, and results by rounding alone."""
 
     @model_validator(mode="after")
@@ -214,7 +218,7 @@ class Training(Section):
 
     def deciding(self) -> dict[str, Any]:
         """Returns the settings that decide a result, as JSON values: not where or in what groups."""
-        return self.model_dump(mode="json", exclude={"device", "max_replicas"})
+        return self.model_dump(mode="json", exclude={"device", "bank", "max_replicas"})
 
 
 def canonical_tasks(tasks: Sequence[Task]) -> tuple[Task, ...]:

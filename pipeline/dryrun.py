@@ -27,10 +27,12 @@ def describe_plan(config: Config, place: WorkDir) -> str:
         StoreError: the stores are missing; what a run is called depends on their content.
         ConfigError: a bracket of successive halving does not fit in one group.
     """
+    from pipeline.sweep import replicas
+
     data = open_data(place)
     planned = plan(config, data.digests)
     left = ledger.unfinished(planned, place.runs)
-    stacks = groups(left, config.training.max_replicas)
+    stacks = groups(left, replicas(config, data, planned))
     states = {run.run_id: ledger.status(place.runs / run.run_id, run.bracket) for run in planned}
     rows: dict[str, list[str]] = {}
     for run in planned:

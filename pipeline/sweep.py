@@ -8,13 +8,13 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pipeline import groups as grouping
 from pipeline import runs as ledger
 from pipeline.cluster import Cluster, connected, run_tasks, threads_of
 from pipeline.config import Config
-from pipeline.data import SCORED, Data, open_data
+from pipeline.data import SCORED, Data, open_data, records_of
 from pipeline.groups import Group
 from pipeline.halving import Rule, stop_rule
 from pipeline.plan import PlannedRun, own_settings, plan, shared_settings
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from temporal.bank import Bank
+    from temporal.placement import Placement
     from temporal.settings import Run, Training
     from temporal.training import RunResult, StopAt
 
@@ -96,6 +97,8 @@ def run_sweep(
         return {}
 
     outcome: dict[str, str] = {}
+    # Of all runs, so that a sweep that goes on comes to the same number.
+    most = replicas(config, data, wanted)
     with trainer(cluster, Work(config, place, data.digests), data, progress) as (workers, conditions, train):
         # Once, as a rule. Again for a run that had left its group before the state that the group went on
         # from, and that has no result: it failed then, or somebody removed its folder since.
@@ -105,7 +108,7 @@ def run_sweep(
                 outcome,
                 place.runs,
                 conditions,
-                most=config.training.max_replicas,
+                most=most,
                 workers=workers,
             )
             outcome |= train(formed)
@@ -130,7 +133,6 @@ def trainer(
     cluster: Cluster | None, work: Work, data: Data, progress: Progress
 ) -> Iterator[tuple[int, dict[str, Json], Train]]:
     """Yields how many groups train at a time, what their results rest on, and what trains them."""
-    import temporal
     from extract.engine import resolve_device
     from temporal import machine
 
@@ -139,7 +141,7 @@ def trainer(
     if cluster is None:
         device = resolve_device(asked.device)
         conditions |= {"workers": None, **machine.describe(device)}
-        bank = temporal.load_bank(data.features, data.labels, device=device)
+        bank = load_bank(place=work.place, data=data, device=asked.device, placement=asked.bank)
         yield 1, conditions, functools.partial(train_here, work=work, data=data, bank=bank, progress=progress)
         return
     with connected(cluster, asked.device) as client:
@@ -152,6 +154,20 @@ def trainer(
             here = machine.describe(resolve_device(asked.device))
             conditions |= {"workers": workers, **here, "threads": work.threads}
         yield workers, conditions, functools.partial(train_on, client=client, work=work, progress=progress)
+
+
+def load_bank(*, place: WorkDir, data: Data, device: str, placement: "Placement | Literal['auto']") -> "Bank":
+    """Returns what a training reads of the stores."""
+    import temporal
+    from extract.engine import resolve_device
+
+    return temporal.load_bank(
+        data.features,
+        data.labels,
+        device=resolve_device(device),
+        placement=placement,
+        folder=place.reductions,
+    )
 
 
 def train_here(
@@ -214,20 +230,23 @@ def train_task(group: Group, work: Work) -> dict[str, str]:
     if work.threads is not None:
         torch.set_num_threads(work.threads)
     digests = tuple(sorted(work.digests.items()))
-    data, bank = opened(work.place, work.config.training.device, digests)
+    asked = work.config.training
+    data, bank = opened(work.place, asked.device, asked.bank, digests)
     return train_group(group, work, data, bank)
 
 
 @functools.lru_cache(maxsize=1)  # a worker has many groups of one experiment
-def opened(place: WorkDir, device: str, digests: tuple[tuple[str, str], ...]) -> "tuple[Data, Bank]":
+def opened(
+    place: WorkDir,
+    device: str,
+    placement: "Placement | Literal['auto']",
+    digests: tuple[tuple[str, str], ...],
+) -> "tuple[Data, Bank]":
     """Returns the stores of an experiment and what a training reads of them.
 
     Raises:
         FacetsError: they cannot be used, or hold something else than ``digests`` says.
     """
-    import temporal
-    from extract.engine import resolve_device
-
     data = open_data(place)
     if dict(data.digests) != dict(digests):
         msg = (
@@ -235,7 +254,7 @@ def opened(place: WorkDir, device: str, digests: tuple[tuple[str, str], ...]) ->
             " started: give all machines the same work directory"
         )
         raise StoreError(msg)
-    return data, temporal.load_bank(data.features, data.labels, device=resolve_device(device))
+    return data, load_bank(place=place, data=data, device=device, placement=placement)
 
 
 def train_group(
@@ -391,3 +410,37 @@ def run_settings(run: PlannedRun) -> "Run":
     from temporal.settings import Run
 
     return Run(tasks=run.tasks, attention=run.attention, seed=run.seed, **own_settings(run))  # type: ignore[arg-type]
+
+
+def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
+    """Returns how many of ``runs`` train together: as many as fit, unless the configuration says a number.
+
+    Groups of other settings take other memory: the number is that of the largest.
+    """
+    asked = config.training.max_replicas
+    if asked != "auto" or not runs:
+        return 1 if asked == "auto" else asked
+
+    from extract.engine import resolve_device
+    from temporal.capacity import replicas_that_fit
+    from temporal.tasks import TASKS
+
+    frames = [record.frames for record in records_of(data.labels).values() if record.attrs["split"] == SCORED]
+    alike: dict[Any, list[PlannedRun]] = {}
+    for run in runs:
+        alike.setdefault(training_settings(run), []).append(run)
+    return min(
+        replicas_that_fit(
+            [run_settings(run) for run in members],
+            training,
+            training.pca or data.feature_spec.dim,
+            {
+                task: spec.size(data.label_spec)
+                for task, spec in TASKS.items()
+                if any(task in r.tasks for r in members)
+            },
+            sum(frames),
+            resolve_device(config.training.device),
+        )
+        for training, members in alike.items()
+    )

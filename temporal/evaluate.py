@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from temporal.bank import Split, Standardiser, gather
+from temporal.bank import Split, Standardiser, minibatches
 from temporal.tasks import TASKS, Activation
-from temporal.windows import Windows
+from temporal.windows import Windows, batches
 
 Forward = Callable[[Tensor, Tensor | None], Mapping[str, Tensor]]
 """Maps features (B, T, D) and mask (B, T) or None to logits (R, B, T, K) per task."""
@@ -45,9 +45,8 @@ def predict(
     """
     sums: dict[str, Tensor] = {}
     count = np.zeros(split.frames, dtype=np.float32)
-    for first in range(0, len(windows), batch_size):
-        chosen = np.arange(first, min(first + batch_size, len(windows)), dtype=np.int64)
-        batch = gather(split, windows, chosen, standardise)
+    pieces = list(batches(np.arange(len(windows), dtype=np.int64), batch_size))
+    for chosen, batch in zip(pieces, minibatches(split, windows, pieces, standardise), strict=True):
         for task, logits in forward(batch.features, batch.mask).items():
             values = ACTIVATIONS[TASKS[task].activation](logits)
             if task not in sums:
@@ -58,7 +57,7 @@ def predict(
                 sums[task][:, start : start + frames] += values[:, index, :frames]
         for window in chosen:
             count[windows.start[window] : windows.start[window] + windows.frames[window]] += 1
-    divisor = torch.from_numpy(count).to(split.features.device)[:, None]
+    divisor = torch.from_numpy(count).to(split.device)[:, None]
     return {task: total / divisor for task, total in sums.items()}
 
 

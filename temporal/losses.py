@@ -123,7 +123,7 @@ def ccc(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> 
 
 def bce(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
     """Binary cross-entropy; see ``binary_loss``."""
-    return partial(binary_loss, pos_weight=torch.ones(task.size(labels), device=train.features.device))
+    return partial(binary_loss, pos_weight=torch.ones(task.size(labels), device=train.device))
 
 
 def balanced_bce(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
@@ -139,7 +139,7 @@ def focal(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -
 
 def cross_entropy(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
     """Cross-entropy; see ``categorical_loss``."""
-    return partial(categorical_loss, class_weight=torch.ones(task.size(labels), device=train.features.device))
+    return partial(categorical_loss, class_weight=torch.ones(task.size(labels), device=train.device))
 
 
 def balanced_cross_entropy(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:

@@ -139,6 +139,9 @@ class Training:
         attention: the kind of multi-task attention, one of ``ATTENTIONS``, of the runs that have attention.
         attention_heads: heads of a transformer, and of cross-task attention.
         standardise: features are centred and scaled by the statistics of the valid training frames.
+        centre: the mean of each clip's valid frames is subtracted from its features first. A prediction then
+            depends on the whole clip, future included, whatever ``causal`` says.
+        pca: features are projected on so many principal axes of the valid training frames, 0 = not.
         data_seed: decides the order of windows, the same for all runs.
         precision: of the products in a training step: ``float32``, ``tf32`` (CUDA), or ``bfloat16``, faster
             where the processor has it. Evaluation is float32 always.
@@ -176,6 +179,8 @@ class Training:
     attention: str = "scalar"
     attention_heads: int = 4
     standardise: bool = True
+    centre: bool = False
+    pca: int = 0
     data_seed: int = 0
     precision: str = "float32"
     au_loss: str = "bce"
@@ -203,6 +208,7 @@ class Training:
             "plateau_min_lr",
             "patience",
             "projection",
+            "pca",
             "data_seed",
             "clip_norm",
             "au_focal_gamma",

@@ -23,10 +23,11 @@ from stores.editions import edition as edition_named
 from stores.errors import ConfigError
 from stores.progress import Progress, silent
 from temporal import evaluate, machine
-from temporal.bank import Bank, Split, Standardiser, gather, identity, statistics
+from temporal.bank import Bank, Split, Standardiser, minibatches
 from temporal.fused import Stack, build
 from temporal.losses import Objective, gather_targets, objective
 from temporal.metrics import Metrics, score, totals
+from temporal.reduction import prepared
 from temporal.resume import StateFile
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
@@ -118,7 +119,8 @@ def fit(
         progress: called as ``("train", total, completed)`` in epochs of single runs.
         on_result: called with each result as soon as its run stops.
         stop_at: asked after every epoch which runs end before their time; the others are not touched by it.
-        replicas: most runs trained at the same time; bounds memory. Another number rounds float32 sums
+        replicas: most runs trained at the same time; bounds memory. Where memory runs out all the same,
+            what is not finished starts again in groups of half the size. Another number rounds float32 sums
             differently, which long training amplifies, though less than a change of 1e-7 in the weights.
         state: where to keep what is needed to go on after a kill; for ``replicas`` runs at most. A call with
             the same arguments goes on from there, on the CPU with the same bytes as if it had never stopped,
@@ -131,7 +133,7 @@ def fit(
     Raises:
         ConfigError: no runs, or a split lacks every label of a task that a run trains, or a wrong device.
     """
-    home = bank.train.features.device
+    home = bank.train.device
     if device is not None and torch.empty(0, device=device).device != home:
         msg = f"the bank is on {home}, training was asked for on {device}: load the bank on that device"
         raise ConfigError(msg)
@@ -142,9 +144,8 @@ def fit(
         msg = f"{len(runs)} runs, {replicas} replicas at a time: one state is of runs that train together"
         raise ConfigError(msg)
     _check_labels(bank, runs)
-    standardise = statistics(bank.train) if training.standardise else identity(bank.feature_spec.dim).to(home)
+    bank, standardise = prepared(bank, training)
     results: dict[int, RunResult] = {}
-    total = len(runs) * training.epochs
     # In every stack those with attention side by side: neighbours that are alike run as one program.
     order = sorted(range(len(runs)), key=lambda index: (index // replicas, runs[index].attention))
     runs = [runs[index] for index in order]
@@ -154,18 +155,50 @@ def fit(
         if on_result is not None:
             on_result(result)
 
-    for first in range(0, len(runs), replicas):
-        positions = range(first, min(first + replicas, len(runs)))
-        sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver, stop_at)
-        try:
-            with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
-                sweep.train(partial(_report, progress, total, first * training.epochs), _keeper(state, sweep))
-        except Exception as error:
-            error.add_note(f"in epoch {sweep.epoch} of {training.epochs}, {len(sweep.stack)} runs together")
-            raise
-    if state is not None:
-        state.remove()
+    report = partial(_report, progress, len(runs) * training.epochs)
+    waiting = list(range(len(runs)))
+    while waiting:
+        positions, waiting = waiting[:replicas], waiting[replicas:]
+        make = partial(
+            _Sweep, bank, [runs[p] for p in positions], positions, training, standardise, deliver, stop_at
+        )
+        shortage = _train(make, partial(report, len(results) * training.epochs), state)
+        if state is not None:
+            state.remove()
+        if not shortage:
+            continue
+        state = None  # of a stack that does not fit
+        if home.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(positions) == 1:
+            reason = f"no memory for even one replica ({shortage}): lower batch_size, window or channels"
+            deliver(positions[0], _failed(runs[positions[0]], reason, home))
+            continue
+        left = [p for p in positions if order[p] not in results]
+        replicas = max(1, len(left) // 2)
+        logger.warning(
+            "no memory for %d replicas (%s): from now on %d at a time", len(positions), shortage, replicas
+        )
+        waiting = left + waiting
     return [results[position] for position in sorted(results)]
+
+
+def _train(make: Callable[[], "_Sweep"], report: Callable[[int], None], state: StateFile | None) -> str:
+    """Trains a stack; returns what the allocator says if memory runs out, and keeps nothing of the stack."""
+    sweep = None
+    try:
+        sweep = make()
+        with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+            sweep.train(report, _keeper(state, sweep))
+    except Exception as error:
+        if _out_of_memory(error):
+            return str(error).splitlines()[0]
+        if sweep is not None:
+            error.add_note(
+                f"in epoch {sweep.epoch} of {sweep.training.epochs}, {len(sweep.stack)} runs together"
+            )
+        raise
+    return ""
 
 
 def _keeper(state: StateFile | None, sweep: "_Sweep") -> StateFile | None:
@@ -179,6 +212,19 @@ def _keeper(state: StateFile | None, sweep: "_Sweep") -> StateFile | None:
         "machine": machine.describe(sweep.device),
     }
     return StateFile(state.path, identity)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _failed(run: Run, reason: str, device: torch.device) -> RunResult:
+    logger.warning("%s, seed %d: %s", run.name, run.seed, reason)
+    return RunResult(
+        run, "failed", reason, {}, math.nan, 0, 0, [], {}, None, 0.0, str(device), torch.get_num_threads()
+    )
 
 
 def _report(progress: Progress, total: int, before: int, done: int) -> None:
@@ -236,10 +282,10 @@ class _Sweep:
     ) -> None:
         self.stop_at = stop_at
         self.bank, self.training, self.standardise, self.deliver = bank, training, standardise, deliver
-        self.device = bank.train.features.device
+        self.device = bank.train.device
         self.tasks = tuple(task for task in TASKS if any(task in run.tasks for run in runs))
         self.sizes = {task: TASKS[task].size(bank.label_spec) for task in self.tasks}
-        self.stack = Stack(bank.feature_spec.dim, self.sizes, runs, training, self.device)
+        self.stack = Stack(bank.train.dim, self.sizes, runs, training, self.device)
         self.states = [_State(position) for position in positions]
         self.epoch = 0
         self.windows = cut(bank.train.offsets, training.window, training.hop)
@@ -312,9 +358,10 @@ class _Sweep:
         seen = np.zeros(len(self.tasks))
         failed_step = torch.zeros(len(self.stack), dtype=torch.int64, device=self.device)
         active = self.stack.active.cpu().numpy()
-        for index, chosen in enumerate(batches(order, self.training.batch_size)):
+        pieces = list(batches(order, self.training.batch_size))
+        gathered = minibatches(self.bank.train, self.windows, pieces, self.standardise)
+        for index, (chosen, batch) in enumerate(zip(pieces, gathered, strict=True)):
             present = self.labelled[:, chosen].any(1)
-            batch = gather(self.bank.train, self.windows, chosen, self.standardise)
             targets = gather_targets(self.bank.train, batch.rows, batch.usable, self.sizes)
             has_label = torch.from_numpy((active & present).any(1)).to(self.device)
             factor = lr_factor(
@@ -414,13 +461,13 @@ class _Sweep:
         """Returns the best weights as a network that has the run's own parts and nothing else."""
         run, bank = self.stack.runs[row], self.bank
         sizes = {task: self.sizes[task] for task in run.tasks}
-        network = build(bank.feature_spec.dim, sizes, self.training, attention=run.attention)
+        network = build(bank.train.dim, sizes, self.training, attention=run.attention)
         weights = self.stack.best_weights(row)
         network.load_state_dict({name: weights[name] for name in network.state_dict()})
         thresholds = {task: (0.5,) * size for task, size in sizes.items() if TASKS[task].metric == "binary"}
         return TrainedModel(
             network,
-            self.standardise.to("cpu"),
+            (bank.reduction or self.standardise).to("cpu"),
             bank.feature_spec,
             bank.label_spec,
             run,

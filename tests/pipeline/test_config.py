@@ -247,7 +247,7 @@ def test_every_setting_of_the_temporal_stage_can_be_set_and_has_its_default():
     of_rows = {"tasks", "attention", "seed"}
     of_a_run = {field.name: field for field in fields(Run) if field.name not in of_rows}
     ours = TrainingSection()
-    assert set(TrainingSection.model_fields) == {*shared, *of_a_run, "device", "max_replicas"}
+    assert set(TrainingSection.model_fields) == {*shared, *of_a_run, "device", "bank", "max_replicas"}
     for name, field in (shared | of_a_run).items():
         default = {} if name == "loss_weights" else field.default
         assert getattr(ours, name) == default, name
