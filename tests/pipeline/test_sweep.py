@@ -117,7 +117,7 @@ def test_a_sweep_stopped_anywhere_goes_on_to_the_same_bytes_and_writes_no_result
         sweep.run_sweep(config, place, progress)
     before = {p: p.stat().st_mtime_ns for p in place.runs.glob("[!.]*/*")}
     assert len(list(place.runs.glob("*/result.json"))) < 8
-    assert list(place.runs.glob(".groups/*.json"))
+    assert list(place.runs.glob(".groups/*/*.json"))
     assert sweep.run_sweep(config, place) == {}
     assert results(work) == alone
     assert before.items() <= {p: p.stat().st_mtime_ns for p in place.runs.glob("[!.]*/*")}.items()
