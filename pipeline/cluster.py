@@ -121,8 +121,8 @@ def connected(cluster: Cluster, device: str) -> "Iterator[Client]":
             yield client
         return
     with (
-        # dask gives up a worker that died and is not back in 15 seconds, which a busy machine may take to
-        # start a process; when no worker is left, tasks wait for ever.
+        # dask gives up a worker that died and is not back in 15 seconds. A busy machine may need longer to
+        # start a process, and when no worker is left, tasks wait for ever.
         dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
         _local_cluster(cluster, device) as local,
         Client(local, set_as_default=False) as client,  # type: ignore[no-untyped-call]

@@ -4,8 +4,9 @@ Not a trainer, and not a reader of how far a group is, which is ``temporal.resum
 
 A run learns nothing from the runs beside it, but float32 sums round differently in another group. So a run
 that is committed stays a member of its group until the group is done, and what is left of a killed sweep is
-not grouped anew. In ``runs/.groups`` a group has two files: ``<digest>.json``, its run ids in order and under
-which conditions they were grouped, and ``<digest>.safetensors``, the state of its training.
+not grouped anew. In a folder of ``runs/.groups``, one for all that were formed together, a group has two
+files: ``<digest>.json``, its run ids in order and under which conditions they were grouped, and
+``<digest>.safetensors``, the state of its training.
 """
 
 import contextlib
@@ -21,7 +22,7 @@ from pipeline import plan
 from pipeline import runs as ledger
 from pipeline.plan import PlannedRun
 from stores import documents
-from stores.commit import exclusive, remove
+from stores.commit import exclusive, remove, remove_abandoned, sync_folder, temporary
 from stores.documents import Json
 from stores.errors import StoreError
 
@@ -39,7 +40,7 @@ class Group:
         runs: in the order of their replicas.
         conditions: what else the group rests on: its largest size, workers, device, threads, versions. Under
             other conditions its state would not fit, so that what is left of it is grouped anew.
-        folder: of the two files.
+        folder: of its two files.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -99,7 +100,7 @@ def form(
             logger.info("%s was grouped under other conditions: what is left of it is grouped anew", path)
             _drop(path)
         else:
-            kept.append(Group(tuple(known[run_id] for run_id in ids), conditions, folder))
+            kept.append(Group(tuple(known[run_id] for run_id in ids), conditions, path.parent))
     place = {run.run_id: number for number, run in enumerate(wanted)}
     kept.sort(key=lambda group: place[group.runs[0].run_id])
     waiting = {run.run_id for run in ledger.unfinished(wanted, runs_folder)} - set(skip)
@@ -110,12 +111,8 @@ def form(
             logger.info("%s goes on as it was", group)
             formed.append(group)
             waiting -= members
-    folder.mkdir(parents=True, exist_ok=True)
-    for runs in split([run for run in wanted if run.run_id in waiting], most, workers):
-        group = Group(tuple(runs), conditions, folder)
-        ledger.write_json(group.record, group.content)
-        formed.append(group)
-    return formed
+    rest = split([run for run in wanted if run.run_id in waiting], most, workers)
+    return formed + (_record(rest, conditions, folder) if rest else [])
 
 
 def clean(wanted: Sequence[PlannedRun], runs_folder: Path) -> None:
@@ -166,10 +163,29 @@ def close(group: Group) -> None:
     _remove(group.record)
 
 
+def _record(
+    rest: Sequence[Sequence[PlannedRun]], conditions: Mapping[str, Json], folder: Path
+) -> list[Group]:
+    """Records new groups, all or none: what is left after some of them would not be grouped the same."""
+    name = documents.digest([[run.run_id for run in runs] for runs in rest])[:DIGITS]
+    formed = [Group(tuple(runs), conditions, folder / name) for runs in rest]
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(folder)
+    with temporary(folder, name, tree=True) as new:
+        for group in formed:
+            ledger.write_json(new / group.record.name, group.content)
+        if not formed[0].folder.exists():  # else another sweep like this one began at the same time
+            new.rename(formed[0].folder)
+        else:
+            remove(new)
+    sync_folder(folder)
+    return formed
+
+
 def _recorded(folder: Path) -> dict[Path, tuple[list[str], Json]]:
     """Returns run ids and conditions of every record; one that is damaged is removed."""
     found: dict[Path, tuple[list[str], Json]] = {}
-    for path in sorted(folder.glob("*.json")):
+    for path in sorted(folder.glob(f"{'[0-9a-f]' * DIGITS}/*.json")):
         try:
             content = documents.read(path)
             ids = content["runs"]
@@ -194,8 +210,9 @@ def _drop(record: Path) -> None:
 def _remove(record: Path) -> None:
     remove(record.with_suffix(".safetensors"))
     remove(record)
-    with contextlib.suppress(OSError):  # other groups are in it
+    with contextlib.suppress(OSError):  # other groups are in them
         record.parent.rmdir()
+        record.parent.parent.rmdir()
 
 
 def _tell_of_waiting(record: Path) -> None:

@@ -78,7 +78,7 @@ def test_workers_killed_while_they_train_give_the_bytes_of_one_process(size, tmp
 def murder(client, folder, stop, kills, chance, most):
     """Kills a worker some time after a group has a state, until the sweep ends; ``most`` times."""
     for _ in range(most):
-        while not list(folder.glob("work/runs/.groups/*.safetensors")):
+        while not list(folder.glob("work/runs/.groups/*/*.safetensors")):
             if stop.wait(0.01):
                 return
         if stop.wait(chance.uniform(0, 0.5)):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline import groups
+from pipeline import runs as ledger
 from pipeline.configfile import load
 from pipeline.groups import close, form, held, split
 from pipeline.plan import plan
@@ -38,7 +39,7 @@ class Sweep:
             (folder / "result.json").write_text("{}")
 
     def files(self):
-        return sorted(path.suffix for path in self.folder.glob(".groups/*"))
+        return sorted(path.suffix for path in self.folder.glob(".groups/*/*"))
 
 
 @pytest.fixture
@@ -97,6 +98,27 @@ def test_a_sweep_leaves_the_groups_of_another_alone(sweep, caplog):
 def test_a_larger_sweep_takes_over_the_groups_of_a_smaller_one(sweep):
     assert sweep.form(wanted=RUNS[3:6])[0] == [[3, 4, 5]]
     assert sweep.form()[0] == [[3, 4, 5], [0, 1, 2], [6, 7, 8]]
+
+
+@pytest.mark.parametrize("killed_at", range(1, 7))
+def test_a_kill_while_groups_are_recorded_changes_no_group(sweep, monkeypatch, killed_at):
+    class Killed(BaseException):
+        pass
+
+    runs, write, calls = ALL_RUNS[:21], ledger.write_json, iter(range(1, 99))
+
+    def deadly(*arguments):
+        if next(calls) == killed_at:
+            raise Killed
+        write(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "write_json", deadly)
+        with pytest.raises(Killed):
+            form(runs, (), sweep.folder, CONDITIONS, most=4, workers=1)
+    formed = form(runs, (), sweep.folder, CONDITIONS, most=4, workers=1)
+    assert [list(group.runs) for group in formed] == split(runs, 4, 1)
+    assert [len(group.runs) for group in formed] == [3, 4, 3, 4, 3, 4]
 
 
 def test_runs_to_skip_are_in_no_new_group(sweep):

@@ -117,7 +117,7 @@ def test_a_sweep_stopped_anywhere_goes_on_to_the_same_bytes_and_writes_no_result
         sweep.run_sweep(config, place, progress)
     before = {p: p.stat().st_mtime_ns for p in place.runs.glob("[!.]*/*")}
     assert len(list(place.runs.glob("*/result.json"))) < 8
-    assert list(place.runs.glob(".groups/*.json"))
+    assert list(place.runs.glob(".groups/*/*.json"))
     assert sweep.run_sweep(config, place) == {}
     assert results(work) == alone
     assert before.items() <= {p: p.stat().st_mtime_ns for p in place.runs.glob("[!.]*/*")}.items()
@@ -146,19 +146,20 @@ def test_a_group_that_raises_is_recorded_the_others_go_on_and_the_next_sweep_goe
     monkeypatch.setattr("temporal.resume.SHARE", float("inf"))
     step, calls = Stack.step, iter(range(10))
 
-    def out_of_memory(self, *arguments):
+    def lost(self, *arguments):
         if next(calls, None) == 9:
-            message = "CUDA out of memory.\nTried to allocate 2 GiB"
-            raise torch.OutOfMemoryError(message)
+            message = "CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA"
+            raise torch.AcceleratorError(message)
         return step(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Stack, "step", out_of_memory)
+        patch.setattr(Stack, "step", lost)
         assert train(work).return_value == PARTLY
     errors = [json.loads(path.read_text()) for path in work.glob("runs/*/error.json")]
-    assert {error["type"] for error in errors} == {"OutOfMemoryError"}
+    assert {error["type"] for error in errors} == {"AcceleratorError"}
     assert {error["error"] for error in errors} == {
-        "CUDA out of memory. Tried to allocate 2 GiB; in epoch 4 of 12, 4 runs together"
+        "CUDA error: unspecified launch failure Compile with TORCH_USE_CUDA_DSA;"
+        " in epoch 4 of 12, 4 runs together"
     }
     assert len(errors) == 4
     assert len(list(work.glob("runs/*/result.json"))) == 4
