@@ -242,7 +242,7 @@ def test_editions_have_the_tracks_and_class_lists_of_the_challenges():
 
 
 def test_an_unknown_edition_or_track_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="abaw9 published no label lists.*abaw10"):
+    with pytest.raises(ConfigError, match=r"abaw9 published no label lists.*abaw10"):
         edition("abaw9")
     with pytest.raises(ConfigError, match="abaw5 has no track 'MTL': expected one of VA, EXPR, AU"):
         track("abaw5", "MTL")
