@@ -318,9 +318,8 @@ def test_whatever_is_changed_the_checker_agrees_with_another_reader(good, tmp_pa
     assert (check_submission(path, form, listing) == []) == reads_back(bytes(content), form, listing)
 
 
-@pytest.mark.slow
-def test_a_test_set_of_a_million_images_is_written_and_checked_in_a_minute(tmp_path):
-    clips = {f"video{i}": [True] * 4000 for i in range(250)}
+def test_two_hundred_thousand_images_are_written_and_checked_in_ten_seconds(tmp_path):
+    clips = {f"video{i}": [True] * 20_000 for i in range(10)}
     features = make_features(tmp_path / "features", clips)
     names = [f"{clip}/{i + 1:05d}.jpg" for clip, valid in clips.items() for i in range(len(valid))]
     assert IMAGE.fullmatch(names[-1])
@@ -331,4 +330,4 @@ def test_a_test_set_of_a_million_images_is_written_and_checked_in_a_minute(tmp_p
     rows = written.path.read_text().split("\n")[1:-1]
     written.path.write_text("\n".join([form.header_line, *reversed(rows)]) + "\n")
     assert len(check_submission(written.path, form, listing)) == 1
-    assert time.process_time() - began < 60
+    assert time.process_time() - began < 10  # processor time: the wall clock measures its neighbours
