@@ -68,14 +68,16 @@ def check_submission(path: Path, form: Format, listing: Listing) -> list[Finding
 def _check_folder(path: Path, form: Format, listing: Listing) -> list[Finding]:
     if not path.is_dir():
         return [Finding(path, 0, "a file", "a folder with one <clip>.txt per listed clip", "give the folder")]
-    present = {entry.name for entry in path.iterdir()}
+    present = {entry.name: entry.is_file() for entry in path.iterdir()}
     files = {clip + SUFFIX: clip for clip in listing.names}
     findings = []
-    for name in sorted(present - set(files)):
-        remedy = "rename it to a clip of the list, or take it away"
-        findings.append(Finding(path / name, 0, "a name of no listed clip", "<clip>.txt", remedy))
+    for name, is_file in sorted(present.items()):
+        if name not in files or not is_file:
+            found = "a name of no listed clip" if is_file else "a folder"
+            remedy = "rename it to a clip of the list, or take it away"
+            findings.append(Finding(path / name, 0, found, "files <clip>.txt alone", remedy))
     for name, clip in files.items():
-        if name not in present:
+        if not present.get(name):
             findings.append(Finding(path / name, 0, "no such file", f"the rows of clip {clip}", "write it"))
         else:
             findings += _merged(_check_file(path / name, form, listing, clip))
@@ -120,19 +122,24 @@ def _check_file(path: Path, form: Format, listing: Listing, clip: str | None) ->
         yield Finding(path, len(lines), found, "a line end after the last row", remedy)
     else:
         lines.pop()
-    row = re.compile(form.values_pattern if clip is not None else f"[^,]*,{form.values_pattern}")
-    headed = lines[0] in (form.header_line, listing.header)
+    pattern = re.compile(form.values_pattern if clip is not None else f"[^,]*,{form.values_pattern}")
+    headers = (form.header_line, listing.header)
+    headed = lines[0] in headers
     if not headed:
-        found_header = _diagnose_header(path, lines[0], form, listing, row)
-        yield found_header
-        headed = row.fullmatch(lines[0]) is None
+        yield _diagnose_header(path, lines[0], form, listing, pattern)
+        headed = pattern.fullmatch(lines[0]) is None
     rows = lines[headed:]
     first = 1 + headed
     for line, content in enumerate(rows, first):
-        if row.fullmatch(content) is None:
+        if pattern.fullmatch(content) is None:
             yield _diagnose(path, line, content, form, listing, with_image=clip is None)
     if clip is None:
-        yield from _check_images(path, rows, first, listing)
+        images = [
+            (line, row.partition(",")[0])
+            for line, row in enumerate(rows, first)
+            if row.strip() and row not in headers  # which are found above
+        ]
+        yield from _check_images(path, images, listing)
     else:
         count, expected = len(rows), listing.lengths.get(clip)
         if expected is None and count == 0:
@@ -219,24 +226,16 @@ def _remedy(value: str, column: Column) -> str:
     return "number the classes from 0, in the order of the edition's list"
 
 
-def _check_images(path: Path, rows: Sequence[str], first: int, listing: Listing) -> Iterator[Finding]:
-    """Yields rows that are unlisted, too many, missing or out of order; a list may name an image twice."""
-    names = [row.partition(",")[0] for row in rows]
-    if names == list(listing.names):
+def _check_images(path: Path, images: Sequence[tuple[int, str]], listing: Listing) -> Iterator[Finding]:
+    """Yields images (lines and names) that are unlisted, too many, missing or out of order."""
+    if tuple(name for _, name in images) == listing.names:
         return
     wanted, seen = Counter(listing.names), Counter[str]()
     kept: list[tuple[int, str]] = []
-    for line, name in enumerate(names, first):
-        if not name or name == listing.header.partition(",")[0]:
-            continue  # blank lines and repeated headers are found already
+    for line, name in images:
         if name not in wanted:
-            yield Finding(
-                path,
-                line,
-                f"image {_shown(name)}",
-                f"an image of {listing.path}",
-                _image_remedy(name, wanted),
-            )
+            expected = f"an image of {listing.path}"
+            yield Finding(path, line, f"image {_shown(name)}", expected, _image_remedy(name, wanted))
         elif seen[name] == wanted[name]:
             times = "once" if wanted[name] == 1 else f"{wanted[name]} times"
             yield Finding(path, line, f"image {name} again", f"it {times}", "take the repeated row out")

@@ -16,7 +16,7 @@ from stores.errors import ConfigError
 
 Kind = Literal["decimal", "index", "flag"]
 
-IMAGE = re.compile(r"[^/,\s]+/(?!0+\.)\d{5,6}\.jpg")
+IMAGE = re.compile(r"[^/,\s]+/(?!0+\.)[0-9]{5,6}\.jpg")
 """``<clip>/<frame>.jpg``, frames counted from 00001."""
 CLIPWISE = ("abaw1", "abaw2", "abaw3")
 SUFFIX = ".txt"

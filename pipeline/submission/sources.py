@@ -67,6 +67,9 @@ def open_runs(runs: Path, run_ids: Sequence[str], track: Track) -> list[Source]:
             msg = f"{folder / 'config.json'} is damaged ({error!r}): delete {folder} and run the sweep again"
             raise StoreError(msg) from error
         wanted = [task for task in track.tasks if task in trained]
+        if not wanted:
+            msg = f"run {run_id} predicts {', '.join(trained)}, nothing that track {track.name} asks for"
+            raise ConfigError(msg)
         for task in wanted:
             if task in taken:
                 msg = f"runs {taken[task]} and {run_id} both predict {task}: leave one out"
@@ -81,7 +84,7 @@ def open_runs(runs: Path, run_ids: Sequence[str], track: Track) -> list[Source]:
             f" {', '.join(lacking)}: add a run that does"
         )
         raise ConfigError(msg)
-    return [source for source in sources if source.columns]
+    return sources
 
 
 def _parse(config: Mapping[str, Any]) -> tuple[list[str], LabelSpec, tuple[float, ...]]:
@@ -142,10 +145,18 @@ def predictor(source: Source, features: Store, device: str) -> Callable[[str], V
             if model is None:
                 model = _load_model(source, features, device)
             found = model.predict(features.read(clip), features.read(clip, "valid"))
-        return {
+        values = {
             task: found[task].reshape(frames, -1)[:, columns].astype(np.float64)
             for task, columns in source.columns.items()
         }
+        for task, array in values.items():
+            if not np.isfinite(array).all():
+                frame = int(np.argmin(np.isfinite(array).all(1)))
+                msg = (
+                    f"run {source.run_id} predicts {task} of clip {clip}, frame {frame}, as no finite number"
+                )
+                raise StoreError(msg)
+        return values
 
     return predict
 
@@ -177,8 +188,12 @@ def _kept_clips(path: Path) -> frozenset[str]:
 
 
 def _read_kept(path: Path, clip: str, frames: int, source: Source) -> dict[str, NDArray[np.float32]]:
-    with h5py.File(path) as file:
-        found = {task: file[clip][task][:] for task in source.columns}
+    try:
+        with h5py.File(path) as file:
+            found = {task: file[clip][task][:] for task in source.columns}
+    except (OSError, KeyError) as error:
+        msg = f"{path}: clip {clip} cannot be read ({error}): delete {path.parent} and run the sweep again"
+        raise StoreError(msg) from error
     for task, values in found.items():
         if len(values) != frames:
             msg = (

@@ -18,7 +18,19 @@ from pipeline.workdir import work_dir
 from stores.errors import FacetsError, StoreError
 from stores.testing import feature_spec
 
-COMMANDS = ["convert", "crop", "doctor", "features", "import", "info", "render", "submission", "sweep", "table", "verify"]
+COMMANDS = [
+    "convert",
+    "crop",
+    "doctor",
+    "features",
+    "import",
+    "info",
+    "render",
+    "submission",
+    "sweep",
+    "table",
+    "verify",
+]
 ON_EXPERIMENTS = ["features", "sweep", "table", "verify", "info", "doctor"]
 
 

@@ -167,6 +167,8 @@ CORRUPTIONS = {
     "names with another suffix": ("abaw6_VA", every(r"\.jpg", ".png"), 2, LISTED),
     "names with the path of a machine": ("abaw6_VA", every("(?m)^v", "/data/v"), 2, LISTED),
     "rows without names": ("abaw5_AU", every("(?m)^[^,]+jpg,", ""), 2, "13 values"),
+    "name missing": ("abaw6_VA", value(4, 0, ""), 4, "take it out"),
+    "row named like the header": ("abaw6_VA", at(4, lambda r: f"{r}\nimage_location,0,0"), 5, "take it out"),
     "clipwise: CRLF": ("abaw2_VA", every("\n", "\r\n"), 1, "convert CRLF"),
     "clipwise: header missing": ("abaw2_VA", at(1, None), 1, "put the header before"),
     "clipwise: names before the values": ("abaw2_VA", at(3, lambda r: f"a/00002.jpg,{r}"), 3, "2 values"),
@@ -209,10 +211,14 @@ def test_files_of_clips_are_matched_with_the_list(good, tmp_path):
     (path / "video45_1.txt").rename(path / "Video45_1.TXT")
     (path / "2-30-640x360.txt").rename(path / "2-30-640x360.csv")
     (path / "more").mkdir()
+    (path / "video59_right.txt").unlink()
+    (path / "video59_right.txt").mkdir()
     found = {finding.path.name: str(finding) for finding in check_submission(path, form, listing)}
-    assert set(found) == {"Video45_1.TXT", "video45_1.txt", "2-30-640x360.csv", "2-30-640x360.txt", "more"}
-    assert "no such file" in found["video45_1.txt"]
-    assert "a name of no listed clip" in found["more"]
+    clips = {"video45_1.txt", "2-30-640x360.txt", "video59_right.txt"}
+    assert set(found) == {"Video45_1.TXT", "2-30-640x360.csv", "more"} | clips
+    assert all("found no such file" in found[name] for name in clips)
+    assert "found a name of no listed clip" in found["2-30-640x360.csv"]
+    assert "found a folder" in found["more"]
 
 
 def test_a_file_for_a_folder_and_a_folder_for_a_file_are_found(good, tmp_path):

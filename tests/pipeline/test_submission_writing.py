@@ -244,6 +244,21 @@ def test_valence_and_arousal_may_come_from_two_runs(tmp_path, features):
         open_runs(tmp_path / "runs", ["V", "again"], form.track)
 
 
+def test_a_run_that_has_nothing_to_say_about_a_track_is_refused(tmp_path):
+    one_run(tmp_path, "abaw6", ("EXPR",))
+    with pytest.raises(ConfigError, match="run run predicts EXPR, nothing that track VA asks for"):
+        open_runs(tmp_path, ["run"], track("abaw6", "VA"))
+
+
+def test_predictions_that_are_no_numbers_are_refused_with_clip_and_frame(tmp_path, features):
+    predictions = random_predictions(edition("abaw6"), ("EXPR",))
+    predictions["2-30-640x360"]["EXPR"][4, 2] = np.nan
+    one_run(tmp_path, "abaw6", ("EXPR",), predictions)
+    source = open_runs(tmp_path, ["run"], track("abaw6", "EXPR"))[0]
+    with pytest.raises(StoreError, match="EXPR of clip 2-30-640x360, frame 4, as no finite number"):
+        predictor(source, features, "cpu")("2-30-640x360")
+
+
 def test_a_run_that_is_not_finished_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no finished run 123"):
         open_runs(tmp_path, ["123"], track("abaw2", "VA"))
