@@ -307,12 +307,20 @@ def track_total(metrics: Mapping[str, Metrics], track: Track) -> float:
         track: the track.
 
     Raises:
-        ConfigError: a task of the track was not scored.
+        ConfigError: a task of the track was not scored, or over other classes or AUs.
     """
     missing = [task for task in track.tasks if task not in metrics]
     if missing:
         msg = f"track {track.name} of {track.rules.name} needs scores of {missing}: found {list(metrics)}"
         raise ConfigError(msg)
+    for task, key, names in (
+        ("EXPR", "per_class", track.rules.expressions),
+        ("AU", "per_au", track.rules.aus),
+    ):
+        scored = metrics[task].get(key, names) if task in track.tasks else names
+        if tuple(scored) != names:
+            msg = f"{task} was scored over {', '.join(scored)}, track {track.name} is over {', '.join(names)}"
+            raise ConfigError(msg)
     cccs = [selected(TASKS[task], metrics[task]) for task in track.tasks if TASKS[task].metric == "ccc"]
     others = [selected(TASKS[task], metrics[task]) for task in track.tasks if TASKS[task].metric != "ccc"]
     return (float(np.mean(cccs)) if cccs else 0.0) + sum(others)

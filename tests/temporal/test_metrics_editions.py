@@ -250,6 +250,12 @@ def test_an_unknown_edition_or_track_lists_the_known_ones():
         metrics.track_total({"V": {"ccc": 0.1}, "AU": {"total": 0.1}}, track("abaw7", "MTL"))
 
 
+def test_scores_over_other_classes_are_no_score_of_a_track():
+    scores = metrics.totals({"EXPR": [0, 1]}, {"EXPR": np.eye(8)[:2]}, "abaw6")
+    with pytest.raises(ConfigError, match=r"scored over Neutral.*track CE is over Fearfully_Surprised"):
+        metrics.track_total(scores, track("abaw6", "CE"))
+
+
 # Published rows, (F1, accuracy, total): the ABAW-2 leaderboard in percent, then validation results on the
 # eight AUs of ABAW-1. Each number is rounded, so a total is off by at most one in the last digit.
 AU_ROWS = [
