@@ -137,7 +137,7 @@ def test_missing_crops_are_interpolated_on_a_ramp():
     np.testing.assert_allclose(fill(spoilt, valid, 21, "interpolate"), ramp, atol=1e-12)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 40))
 def test_frames_with_a_crop_keep_their_own_prediction_whatever_the_policy(seed, frames, asked):
     random = np.random.default_rng(seed)
