@@ -23,7 +23,7 @@ thus complete each other, and those that contradict the first are counted in a n
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ _FILES: dict[Split, tuple[str, ...]] = {
     "train": ("training_set_annotations.txt", "train_set.txt"),
     "validation": ("validation_set_annotations.txt", "validation_set.txt"),
 }
+_PRECEDENCE: tuple[Split, ...] = ("validation", "train", "test")
+"""Of the splits that a clip is in, the first counts."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +66,27 @@ class Rows:
     path: Path
     names: CropNames
     labels: Labels
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is worth a note.
+
+    Attributes:
+        stray: files among the crops that are none.
+        named: frames that are named, each once.
+        read: those of them that have a crop.
+        unnamed: crops that no row names.
+        mixed: clips of more than one split.
+        contradicting: lines that say something else than an earlier one of the same frame.
+    """
+
+    stray: int
+    named: int = 0
+    read: int = 0
+    unnamed: int = 0
+    mixed: list[str] = field(default_factory=list)
+    contradicting: dict[Split, list[int]] = field(default_factory=lambda: defaultdict(list))
 
 
 def read(path: Path, edition: str) -> Rows:
@@ -103,74 +126,46 @@ def load(root: Path, edition: str) -> Corpus:
     root = Path(root)
     crops_root = affwild2_crops.folder(root)
     place, paths = _annotation_files(root)
-    notes = [f"no {_FILES[split][0]}: no {split} labels" for split in _FILES if split not in paths]
     files = {split: read(path, edition) for split, path in paths.items()}
     lists = {
         track: affwild2_lists.read(path, edition, track)
         for track, path in affwild2_lists.find(root, place, edition, ("MTL",)).items()
     }
+    sources = {split: file.names for split, file in files.items()}
+    if "MTL" in lists and lists["MTL"].rows is not None:
+        sources["test"] = lists["MTL"].rows
     rows: dict[str, dict[Split, NDArray[np.intp]]] = defaultdict(dict)
-    for split, file in files.items():
-        for clip, indices in _by_clip(file.names).items():
-            rows[clip][split] = indices
-    listed = {
-        clip: test_list.rows.frame[indices]
-        for test_list in lists.values()
-        if test_list.rows is not None
-        for clip, indices in _by_clip(test_list.rows).items()
-    }
+    for split, source in sources.items():
+        for clip_id, indices in _by_clip(source).items():
+            rows[clip_id][split] = indices
     folders, stray = affwild2_crops.clip_folders(crops_root)
-    affwild2_crops.check_folders(crops_root, [*rows, *listed], folders)
+    affwild2_crops.check_folders(crops_root, list(rows), folders)
 
-    clips = []
-    seen: Counter[str] = Counter()
-    mixed: list[str] = []
-    contradicting: dict[Split, list[int]] = defaultdict(list)
-    for clip in sorted({*rows, *listed}):
-        parts = rows.get(clip, {})
-        split: Split = "validation" if "validation" in parts else "train" if "train" in parts else "test"
-        if len(parts) > 1 or (parts and clip in listed):
-            mixed.append(clip)
-        present, strays = affwild2_crops.present(crops_root / clip)
-        stray += strays
-        frames = [files[part].names.frame[indices] for part, indices in parts.items()]
-        for part, indices in parts.items():
-            _check_end(files[part], indices, crops_root / clip, len(present))
-        named = _named([*frames, *([listed[clip]] if clip in listed else [])])
-        timeline = np.zeros(len(named), np.bool_)
-        shared = min(len(named), len(present))
-        timeline[:shared] = present[:shared] & named[:shared]
-        seen["named"] += int(named.sum())
-        seen["crops"] += int(timeline.sum())
-        seen["unnamed"] += int(present.sum()) - int(timeline.sum())
+    seen = _Seen(stray)
+    clips: list[Clip] = []
+    for clip_id, parts in sorted(rows.items()):
+        crops, strays = affwild2_crops.present(crops_root / clip_id)
+        seen.stray += strays
+        for part in parts.keys() & files.keys():
+            _check_end(files[part], parts[part], crops_root / clip_id, len(crops))
+        named = _named([sources[part].frame[indices] for part, indices in parts.items()])
+        timeline = named.copy()
+        timeline[: len(crops)] &= crops[: len(named)]
+        timeline[len(crops) :] = False
+        seen.named += int(named.sum())
+        seen.read += int(timeline.sum())
+        seen.unnamed += int(crops.sum()) - int(timeline.sum())
+        split = next(split for split in _PRECEDENCE if split in parts)
+        if len(parts) > 1:
+            seen.mixed.append(clip_id)
         labels = Labels.unknown(len(named), len(names.aus))
-        if split in parts:
-            against = _join(labels, files[split], parts[split])
-            contradicting[split] += (parts[split][against] + 2).tolist()
-        clips.append(
-            Clip(
-                clip, split, CropFrames(crops_root / clip, timeline), labels, FPS, affwild2_crops.video(clip)
-            )
-        )
+        if split in files:
+            contradicting = _join(labels, files[split], parts[split])
+            seen.contradicting[split] += (parts[split][contradicting] + 2).tolist()
+        frames = CropFrames(crops_root / clip_id, timeline)
+        clips.append(Clip(clip_id, split, frames, labels, FPS, affwild2_crops.video(clip_id)))
 
-    for split, file in files.items():
-        notes += _repeated(file, contradicting[split])
-    if mixed:
-        notes.append(
-            f"{len(mixed)} clips are in more than one of training, validation and test: they count as "
-            f"validation if they are in it, else as training: {some(mixed)}"
-        )
-    if lacking := seen["named"] - seen["crops"]:
-        notes.append(f"{lacking} of {seen['named']} named frames have no crop")
-    if seen["unnamed"]:
-        notes.append(f"{seen['unnamed']} crops are named by no row and were not read, as the rules have it")
-    if unnamed := sorted(set(folders) - {clip.id for clip in clips}):
-        notes.append(
-            f"{len(unnamed)} folders of crops are named by no row and were not read: {some(unnamed)}"
-        )
-    if stray:
-        notes.append(f"{stray} files among the crops are not crops and were not read")
-    notes += affwild2_crops.divided(clips)
+    notes = _notes(files, seen, sorted(set(folders) - rows.keys())) + affwild2_crops.divided(clips)
     found = _counts(files) + affwild2_lists.counts(lists)
     notes += affwild2_counts.differences(affwild2_counts.MULTITASK[edition], found)
     for note in notes:
@@ -243,16 +238,32 @@ def _cells(labels: Labels) -> list[NDArray[Any]]:
     return [labels.valence, labels.arousal, labels.expression, *labels.au.T]
 
 
-def _repeated(file: Rows, contradicting: Sequence[int]) -> list[str]:
-    count = file.names.repeated()
-    if not count:
-        return []
-    note = f"{count} rows of {file.path.name} name a crop that an earlier row names: they complete it"
-    if contradicting:
-        note += (
-            f"; {len(contradicting)} contradict it and do not count, the first in line {min(contradicting)}"
+def _notes(files: Mapping[Split, Rows], seen: _Seen, unnamed: Sequence[str]) -> list[str]:
+    notes = [f"no {names[0]}: no {split} labels" for split, names in _FILES.items() if split not in files]
+    for split, file in files.items():
+        if repeated := file.names.repeated():
+            note = (
+                f"{repeated} rows of {file.path.name} name a crop that an earlier row names: they complete it"
+            )
+            if lines := seen.contradicting[split]:
+                note += f"; {len(lines)} contradict it and do not count there, the first in line {min(lines)}"
+            notes.append(note)
+    if seen.mixed:
+        notes.append(
+            f"{len(seen.mixed)} clips are in more than one of training, validation and test: they count as "
+            f"validation if they are in it, else as training: {some(seen.mixed)}"
         )
-    return [note]
+    if seen.named > seen.read:
+        notes.append(f"{seen.named - seen.read} of {seen.named} named frames have no crop")
+    if seen.unnamed:
+        notes.append(f"{seen.unnamed} crops are named by no row and were not read, as the rules have it")
+    if unnamed:
+        notes.append(
+            f"{len(unnamed)} folders of crops are named by no row and were not read: {some(unnamed)}"
+        )
+    if seen.stray:
+        notes.append(f"{seen.stray} files among the crops are not crops and were not read")
+    return notes
 
 
 def _counts(files: Mapping[Split, Rows]) -> Counter[str]:

@@ -6,11 +6,14 @@ Files that are as they should be are parsed by Arrow; any other is gone through 
 names what is wrong or takes what Arrow is too strict for. Both give the same numbers.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +26,10 @@ from stores.errors import CorpusError
 
 Task = Literal["VA", "EXPR", "AU"]
 TASKS: tuple[Task, ...] = ("VA", "EXPR", "AU")
-Table = NDArray[np.float64]
+Table = NDArray[Any]
 
 _NUMBER = re.compile(r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
-_BLOCK_BYTES = 4 * 2**20
+BLOCK_BYTES = 4 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,14 @@ class Block:
     high: float
     integer: bool
 
+    def allows(self, value: float) -> bool:
+        """Whether a cell may have this value."""
+        return (
+            math.isfinite(value)
+            and self.low <= value <= self.high
+            and (value.is_integer() or not self.integer)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -62,6 +73,11 @@ class Format:
     blocks: tuple[Block, ...]
     named: bool = False
 
+    @property
+    def width(self) -> int:
+        """Numbers per row."""
+        return sum(block.columns for block in self.blocks)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parsed:
@@ -69,7 +85,7 @@ class Parsed:
 
     Attributes:
         count: how many rows N, two lines less than the number of the next line of the file.
-        tables: (N, columns) float64 per task of the format.
+        tables: (N, columns) per task of the format, float64 for VA, else int8.
         names: the crops that the rows name; empty in a format that does not name them.
     """
 
@@ -112,14 +128,17 @@ def read(path: Path, form: Format) -> Parsed:
             number or out of range, or a name of no crop; the message has file and line.
     """
     data = read_text(path)
-    header, _, body = data.partition(b"\n")
+    end = data.find(b"\n")
+    header = data if end < 0 else data[:end]
     check_header(path, decode(path, header), form.header, "choose the edition this file is of")
-    if not body:
+    if end < 0:
         msg = f"{path}: header without any row; expected one row per frame: restore it from the release"
         raise CorpusError(msg)
-    count = body.count(b"\n") + 1
-    rows = _parse(path, body, count, form)
-    return rows if rows is not None else _parse_lines(path, decode(path, body).split("\n"), form)
+    count = data.count(b"\n")
+    parsed = _parse(path, pa.py_buffer(data).slice(end + 1), count, form)
+    return (
+        parsed if parsed is not None else _parse_lines(path, decode(path, data[end + 1 :]).split("\n"), form)
+    )
 
 
 def read_text(path: Path) -> bytes:
@@ -196,86 +215,93 @@ def to_labels(tables: Mapping[Task, Table], rows: int, aus: int) -> Labels:
     return labels
 
 
-def _parse(path: Path, body: bytes, count: int, form: Format) -> Parsed | None:
-    """Parses all rows at once; None if any of them is not as it should be."""
-    width = sum(block.columns for block in form.blocks)
-    numbers = [str(column) for column in range(width)]
-    names = ["name"] if form.named else []
-    types = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(names, pa.string())
+@cache
+def _options(form: Format) -> dict[str, Any]:
+    """How Arrow is to read the rows of a file."""
+    types = {str(column): pa.float64() for column in range(form.width)}
+    if form.named:
+        types = {"name": pa.string(), **types}
+    return {
+        "read_options": pyarrow.csv.ReadOptions(
+            use_threads=False, block_size=BLOCK_BYTES, column_names=list(types)
+        ),
+        # A blank line is a row without values: skipping it would shift all frames after it.
+        "parse_options": pyarrow.csv.ParseOptions(quote_char=False, ignore_empty_lines=False),
+        "convert_options": pyarrow.csv.ConvertOptions(column_types=types, null_values=[]),
+    }
+
+
+def _parse(path: Path, body: pa.Buffer, count: int, form: Format) -> Parsed | None:
+    """Parses block by block of the file; None if any row is not as it should be."""
+    parts: dict[Task, list[Table]] = {block.task: [] for block in form.blocks}
+    names: list[pa.Array] = []
     try:
-        table = pyarrow.csv.read_csv(
-            pa.BufferReader(body),
-            pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=_BLOCK_BYTES, column_names=[*names, *numbers]
-            ),
-            # A blank line is a row without values: skipping it would shift all frames after it.
-            pyarrow.csv.ParseOptions(quote_char=False, ignore_empty_lines=False),
-            pyarrow.csv.ConvertOptions(column_types=types, null_values=[]),
-        )
-    except (pa.ArrowInvalid, UnicodeDecodeError):
+        for batch in pyarrow.csv.open_csv(pa.BufferReader(body), **_options(form)):
+            columns = iter(batch.columns)
+            if form.named:
+                names.append(next(columns))
+            for block in form.blocks:
+                # Arrow's own to_numpy imports pandas where there is one.
+                values = np.stack(
+                    [np.from_dlpack(column) for column in islice(columns, block.columns)], axis=1
+                )
+                if (table := _checked(values, block)) is None:
+                    return None
+                parts[block.task].append(table)
+    except pa.ArrowInvalid:
         return None
-    if table.num_rows != count:  # a lone carriage return ends a line for Arrow
+    tables = {task: np.concatenate(found) for task, found in parts.items()}
+    if any(len(table) != count for table in tables.values()):  # a lone carriage return ends a line for Arrow
         return None
-    tables: dict[Task, Table] = {}
-    start = 0
-    for block in form.blocks:
-        columns = table.columns[start + form.named : start + form.named + block.columns]
-        values = np.stack([column.to_numpy() for column in columns], axis=1)
-        if not _fits(values, block).all():
-            return None
-        tables[block.task] = values
-        start += block.columns
-    return Parsed(count, tables, read_names(path, table["name"], 2) if form.named else UNNAMED)
+    return Parsed(count, tables, read_names(path, pa.chunked_array(names), 2) if form.named else UNNAMED)
 
 
-def _fits(values: Table, block: Block) -> NDArray[np.bool_]:
-    fits = np.isfinite(values) & (values >= block.low) & (values <= block.high)
-    if block.integer:
-        fits &= values == np.trunc(values)
-    return np.asarray(fits)
+def _checked(values: NDArray[np.float64], block: Block) -> Table | None:
+    """The values in the type they are kept in, or None if any of them is not allowed."""
+    least, most = values.min(), values.max()  # NaN if any of them is
+    if not (np.isfinite(least) and least >= block.low and most <= block.high):
+        return None
+    if not block.integer:
+        return values
+    whole = values.astype(np.int8)
+    return whole if (whole == values).all() else None
 
 
 def _parse_lines(path: Path, lines: list[str], form: Format) -> Parsed:
     """Parses row by row, and raises an error that names the first one that is wrong."""
-    width = sum(block.columns for block in form.blocks)
-    table = np.empty((len(lines), width))
-    parsed = len(lines)
+    values = np.empty((len(lines), form.width))
     for row, line in enumerate(lines):
         cells = line.split(",")[form.named :]
-        if len(cells) != width or not all(map(_NUMBER.fullmatch, cells)):
-            parsed = row
-            break
-        table[row] = [float(cell) for cell in cells]
-    tables = dict(zip(form.blocks, _divide(table, form), strict=True))
-    for wrong in np.flatnonzero(
-        ~np.all([_fits(t, b).all(axis=1) for b, t in tables.items()], axis=0)[:parsed]
-    ):
-        block = next(block for block, values in tables.items() if not _fits(values[wrong], block).all())
-        task = f"{block.task} as " if form.named else ""
-        kind = "whole numbers from" if block.integer else "numbers from"
-        limits = f"{task}{kind} {max(block.low, -1):g} to {block.high:g}, or the marker for unknown"
-        _fail(path, int(wrong), lines[wrong], form, limits)
-    if parsed < len(lines):
-        name = "the name of a crop and " if form.named else ""
-        _fail(path, parsed, lines[parsed], form, f"{name}{width} comma-separated numbers")
+        if expected := _fault(cells, form):
+            frame = "" if form.named else f" (frame {row})"
+            msg = (
+                f"{path}, line {row + 2}{frame}: found {line.strip()[:80]!r}, expected {expected}; "
+                "restore the file from the release"
+            )
+            raise CorpusError(msg)
+        values[row] = [float(cell) for cell in cells]
+    tables: dict[Task, Table] = {}
+    start = 0
+    for block in form.blocks:
+        part = values[:, start : start + block.columns]
+        tables[block.task] = part.astype(np.int8) if block.integer else part
+        start += block.columns
     names = UNNAMED
     if form.named:
         column = pa.chunked_array([pa.array([line.partition(",")[0] for line in lines], pa.string())])
         names = read_names(path, column, 2)
-    return Parsed(len(lines), {block.task: values for block, values in tables.items()}, names)
+    return Parsed(len(lines), tables, names)
 
 
-def _divide(table: Table, form: Format) -> Iterator[Table]:
-    start = 0
+def _fault(cells: Sequence[str], form: Format) -> str:
+    """What is expected in place of the numbers of a row; "" if nothing is wrong with them."""
+    if len(cells) != form.width or not all(map(_NUMBER.fullmatch, cells)):
+        name = "the name of a crop and " if form.named else ""
+        return f"{name}{form.width} comma-separated numbers"
+    values = map(float, cells)
     for block in form.blocks:
-        yield table[:, start : start + block.columns]
-        start += block.columns
-
-
-def _fail(path: Path, row: int, text: str, form: Format, expected: str) -> NoReturn:
-    frame = "" if form.named else f" (frame {row})"
-    msg = (
-        f"{path}, line {row + 2}{frame}: found {text.strip()[:80]!r}, expected {expected}; "
-        "restore the file from the release"
-    )
-    raise CorpusError(msg)
+        if not all(block.allows(value) for value in islice(values, block.columns)):
+            task = f"{block.task} as " if form.named else ""
+            kind = "whole numbers from" if block.integer else "numbers from"
+            return f"{task}{kind} {max(block.low, -1):g} to {block.high:g}, or the marker for unknown"
+    return ""
