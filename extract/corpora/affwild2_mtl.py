@@ -5,11 +5,11 @@ Not the per-clip files of the single-task tracks (``affwild2``), nor the synthet
 Layout (ABAW release notes; conventions as read in the public entries)::
 
     cropped_aligned/<clip>/00001.jpg ...
-    <place>/training_set_annotations.txt, validation_set_annotations.txt    abaw4, abaw7, abaw11
-    <place>/train_set.txt, validation_set.txt                               abaw3
+    Third ABAW Annotations/MTL_Challenge/{train_set,validation_set}.txt    abaw3
+    {training,validation}_set_annotations.txt                              abaw4
+    MTL/{training,validation}_set_annotations.txt                          abaw7, abaw11
 
-``<place>`` is ``Third ABAW Annotations/MTL_Challenge`` (abaw3), the root (abaw4) or ``MTL`` (abaw7, abaw11);
-``MTL_Challenge``, ``MTL``, ``annotations`` and the root are looked through for all of them. The header is
+``PLACES`` has the other places that are looked through; both spellings are read in all of them. The header is
 ``image,valence,arousal,expression,aus``, a row ``<clip>/00012.jpg,v,a,expression,au1,...,au12``. Markers of
 unknown are those of the single tracks: below -1 (-5) in V or A, -1 for the expression, -1 per AU.
 
@@ -40,11 +40,13 @@ from stores.errors import ConfigError, CorpusError
 
 logger = logging.getLogger(__name__)
 
-EDITIONS = ("abaw3", "abaw4", "abaw7", "abaw11")
-_PLACES = (
-    Path("Third ABAW Annotations", "MTL_Challenge"),
-    *map(Path, ("MTL_Challenge", "MTL", "annotations", ".")),
-)
+PLACES = {
+    "abaw3": ("Third ABAW Annotations/MTL_Challenge", "MTL_Challenge", "annotations", "."),
+    "abaw4": (".", "annotations"),
+    "abaw7": ("MTL", "annotations", "."),
+    "abaw11": ("MTL", "annotations", "."),
+}
+"""Edition -> where its files may lie; the first place that has any is read."""
 _FILES: dict[Split, tuple[str, ...]] = {
     "train": ("training_set_annotations.txt", "train_set.txt"),
     "validation": ("validation_set_annotations.txt", "validation_set.txt"),
@@ -96,10 +98,7 @@ def read(path: Path, edition: str) -> Rows:
         ConfigError: no such edition, or one without multi-task files.
         CorpusError: the file does not follow the format; the message has file and line.
     """
-    names = editions.edition(edition)
-    if edition not in EDITIONS:
-        msg = f"edition {edition} has no multi-task files: expected one of {', '.join(EDITIONS)}"
-        raise ConfigError(msg)
+    names = _names(edition)
     parsed = annotation.read(path, annotation.multitask(names.expressions, names.aus))
     return Rows(path, parsed.names, annotation.to_labels(parsed.tables, parsed.count, len(names.aus)))
 
@@ -115,17 +114,17 @@ def load(root: Path, edition: str) -> Corpus:
 
     Args:
         root: folder with ``cropped_aligned`` and the annotation files.
-        edition: one of ``EDITIONS``.
+        edition: one of ``PLACES``.
 
     Raises:
         ConfigError: no such edition, or one without multi-task files.
         CorpusError: a folder or file is missing or does not follow the format, or a row names a frame beyond
             the last crop of its clip; names file and line.
     """
-    names = editions.edition(edition)
+    names = _names(edition)
     root = Path(root)
     crops_root = affwild2_crops.folder(root)
-    place, paths = _annotation_files(root)
+    place, paths = _annotation_files(root, edition)
     files = {split: read(path, edition) for split, path in paths.items()}
     lists = {
         track: affwild2_lists.read(path, edition, track)
@@ -146,7 +145,7 @@ def load(root: Path, edition: str) -> Corpus:
     for clip_id, parts in sorted(rows.items()):
         crops, strays = affwild2_crops.present(crops_root / clip_id)
         seen.stray += strays
-        for part in parts.keys() & files.keys():
+        for part in [part for part in files if part in parts]:
             _check_end(files[part], parts[part], crops_root / clip_id, len(crops))
         named = _named([sources[part].frame[indices] for part, indices in parts.items()])
         timeline = named.copy()
@@ -173,9 +172,17 @@ def load(root: Path, edition: str) -> Corpus:
     return Corpus("affwild2_mtl", root, edition, names.expressions, names.aus, tuple(clips), tuple(notes))
 
 
-def _annotation_files(root: Path) -> tuple[Path, dict[Split, Path]]:
+def _names(edition: str) -> editions.Edition:
+    names = editions.edition(edition)
+    if edition not in PLACES:
+        msg = f"edition {edition} has no multi-task files: expected one of {', '.join(PLACES)}"
+        raise ConfigError(msg)
+    return names
+
+
+def _annotation_files(root: Path, edition: str) -> tuple[Path, dict[Split, Path]]:
     """The folder of the annotation files, and the file of each split that is there."""
-    for place in _PLACES:
+    for place in PLACES[edition]:
         paths: dict[Split, Path] = {}
         for split, names in _FILES.items():
             found = [root / place / name for name in names if (root / place / name).is_file()]
@@ -187,9 +194,10 @@ def _annotation_files(root: Path) -> tuple[Path, dict[Split, Path]]:
         if paths:
             return root / place, paths
     expected = ", ".join(name for spellings in _FILES.values() for name in spellings)
+    places = " or ".join(str(root / place) for place in PLACES[edition])
     msg = (
         f"no multi-task annotation file in {root} (found {affwild2_crops.found_in(root)}): expected any of "
-        f"{expected} in {', '.join(map(str, _PLACES[:-1]))} or the root; unpack the annotations there"
+        f"{expected} in {places}; unpack the annotations there"
     )
     raise CorpusError(msg)
 

@@ -148,6 +148,7 @@ def test_a_crop_beyond_the_end_of_the_annotation_is_refused_by_its_file(tmp_path
 
 def test_rows_beyond_the_end_of_the_video_that_was_cut_are_refused_by_file_and_line(tmp_path):
     write_crops(tmp_path, "video1_left", {0})
+    (tmp_path / record.FOLDER).mkdir()
     detector = {"name": "haar", "model_sha256": "0"}
     record.write(
         record.path_of(tmp_path, "video1"),

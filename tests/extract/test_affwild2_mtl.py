@@ -180,15 +180,28 @@ def test_a_clip_in_both_files_is_validation_without_its_training_labels(tmp_path
 
 
 @pytest.mark.parametrize(
-    "place", [".", "MTL", "MTL_Challenge", "annotations", "Third ABAW Annotations/MTL_Challenge"]
+    ("name", "place"), [(name, place) for name, places in affwild2_mtl.PLACES.items() for place in places]
 )
 @pytest.mark.parametrize("spelling", MULTITASK_FILES["train"])
-def test_both_spellings_of_the_files_are_read_wherever_they_lie(tmp_path, place, spelling):
+def test_both_spellings_of_the_files_are_read_wherever_they_lie(tmp_path, name, place, spelling):
     write_crops(tmp_path, "6-30-1920x1080_left", {0})
     write(tmp_path / place, [f"6-30-1920x1080_left/00001.jpg,0,0,0,{ZERO_AUS}"], spelling)
-    corpus = load(tmp_path, "abaw7")
+    corpus = load(tmp_path, name)
     assert [(clip.id, clip.subject) for clip in corpus.clips] == [("6-30-1920x1080_left", "6-30-1920x1080")]
     assert "no validation_set_annotations.txt: no validation labels" in corpus.notes
+
+
+def test_the_files_of_the_edition_are_read_where_several_editions_share_their_crops(tmp_path):
+    write_crops(tmp_path, "video1", {0})
+    for number, name in enumerate(("abaw3", "abaw4", "abaw7")):
+        spelling = MULTITASK_FILES["train"][name == "abaw3"]
+        place = affwild2_mtl.PLACES[name][0]
+        write(tmp_path / place, [f"video1/00001.jpg,0,0,{number},{ZERO_AUS}"], spelling)
+    found = {
+        name: load(tmp_path, name).clips[0].labels.expression[0]
+        for name in ("abaw3", "abaw4", "abaw7", "abaw11")
+    }
+    assert found == {"abaw3": 0, "abaw4": 1, "abaw7": 2, "abaw11": 2}
 
 
 def test_both_spellings_side_by_side_and_no_file_at_all_are_refused(tmp_path):
