@@ -85,7 +85,7 @@ class Render(Section):
 class Corpus(Section):
     """Which faces and labels."""
 
-    kind: Literal["rendered", "affwild2"]
+    kind: Literal["rendered", "affwild2", "affwild2_mtl"]
     root: Path | None = None
     """Folder of the corpus; ``rendered`` without a root is drawn into the work directory."""
     edition: str = "abaw2"

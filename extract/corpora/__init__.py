@@ -14,6 +14,7 @@ __all__ = ["KINDS", "Clip", "Corpus", "CropFrames", "Crops", "Labels", "Split", 
 # One line and one module add a corpus: ``load(root: Path, edition: str) -> Corpus``.
 KINDS = {
     "affwild2": "extract.corpora.affwild2",
+    "affwild2_mtl": "extract.corpora.affwild2_mtl",
     "rendered": "extract.corpora.rendered",
 }
 
