@@ -3,6 +3,7 @@
 Not a process pool: a child runs once, and may be killed or failed at any instruction.
 """
 
+import contextlib
 import ctypes
 import logging
 import mmap
@@ -163,11 +164,20 @@ def run(
 def _require_no_threads() -> None:
     # A thread that was joined may take a moment to be gone.
     patience = time.monotonic() + 2
-    while len(list(Path("/proc/self/task").iterdir())) > 1:
+    while _threads() > 1:
         if time.monotonic() > patience:
             msg = "this process has threads, so that its forks may hang: fork from `workers(...)`"
             raise RuntimeError(msg)
         time.sleep(0.001)
+
+
+def _threads() -> int:
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            names.append((task / "comm").read_text().strip())
+    # That of the allocator in Arrow is there from its import on, and prepares itself for forks.
+    return len(names) - names.count("jemalloc_bg_thd")
 
 
 def die_at(*names: str, number: int = 1) -> None:
