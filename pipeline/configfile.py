@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -17,6 +17,8 @@ from stores.errors import ConfigError
 
 PACKAGED = ("demo", "subsets", "smoke", "affwild2")
 DEFAULT = "demo"
+
+ANY_KEY = "*"
 
 
 def packaged_path(name: str) -> Path:
@@ -141,10 +143,12 @@ def describe(problem: Mapping[str, Any]) -> str:
 
 def nearest(above: Sequence[int | str], key: str) -> str:
     """Returns a hint for an unknown ``key``: a like one beside it, the same elsewhere, or all there are."""
+    names = [k for k in above if isinstance(k, str)]
     known = {
         path[-1]: path
         for path in known_keys(Config)
-        if list(path[:-1]) == [k for k in above if isinstance(k, str)]
+        if len(path) == len(names) + 1
+        and all(k in (ANY_KEY, name) for k, name in zip(path[:-1], names, strict=True))
     }
     like = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if like:
@@ -156,7 +160,10 @@ def nearest(above: Sequence[int | str], key: str) -> str:
 
 
 def known_keys(model: type[BaseModel], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Returns the path of every key below ``model``, in the order of the YAML, without list positions."""
+    """Returns the path of every key below ``model``, in the order of the YAML, without list positions.
+
+    ``ANY_KEY`` stands for the keys that the user chooses, such as the names of the parts of a mixture.
+    """
     keys: list[tuple[str, ...]] = []
     for name, field in model.model_fields.items():
         keys.append((*above, name))
@@ -165,5 +172,6 @@ def known_keys(model: type[BaseModel], above: tuple[str, ...] = ()) -> list[tupl
         ]
         for section in sections:
             if issubclass(section, BaseModel):
-                keys += known_keys(section, (*above, name))
+                named = (ANY_KEY,) if get_origin(field.annotation) is dict else ()
+                keys += known_keys(section, (*above, name, *named))
     return keys

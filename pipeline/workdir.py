@@ -20,6 +20,7 @@ class WorkDir:
         features: the feature store.
         imported: whether that store was given as it is, instead of being made by ``facets features``.
         labels: the label store.
+        mapping: how the names of its labels were mapped, see ``extract.corpora.labelspace``.
         runs: one folder per run id.
         splits: facts of the scored split, see ``pipeline.splits``.
     """
@@ -28,6 +29,7 @@ class WorkDir:
     corpus: Path
     features: Path
     labels: Path
+    mapping: Path
     runs: Path
     splits: Path
     imported: bool = False
@@ -45,6 +47,7 @@ def work_dir(config: Config, work: Path | None = None) -> WorkDir:
         corpus=config.corpus.root or data / "corpus",
         features=config.features.store or data / "features" / stream_name(config),
         labels=data / "labels",
+        mapping=data / "mapping.json",
         runs=data / "runs",
         splits=data / "splits.json",
         imported=config.features.store is not None,

@@ -35,6 +35,8 @@ class Split:
         features: (F, D) float16 or float32, as stored.
         valid: (F,) bool; False where the crop is missing and the row is zero.
         labels: (F,) or (F, K) per label array, unknown as in the store (NaN or -1).
+        static: numbers of the clips whose rows are independent images.
+        weight: (F,) float32, of each frame in the losses; None where all weigh 1.
     """
 
     clips: tuple[str, ...]
@@ -42,6 +44,8 @@ class Split:
     features: Tensor
     valid: Tensor
     labels: Mapping[str, Tensor]
+    static: frozenset[int] = frozenset()
+    weight: Tensor | None = None
 
     @property
     def frames(self) -> int:
@@ -242,4 +246,10 @@ def _read_split(
             names = task.output_names(label_spec)
             msg = f"label array {task.array!r} has {found} columns, the label spec names {names}"
             raise SpecMismatch(msg)
-    return Split(clips, offsets, matrix, valid, arrays)
+    attrs = [labels.record(clip).attrs for clip in clips]
+    static = frozenset(number for number, clip in enumerate(attrs) if clip.get("static", False))
+    weights = np.array([clip.get("weight", 1.0) for clip in attrs], np.float32)
+    weight = None
+    if (weights != 1).any():
+        weight = torch.from_numpy(np.repeat(weights, np.diff(offsets))).to(device)
+    return Split(clips, offsets, matrix, valid, arrays, static, weight)

@@ -29,7 +29,7 @@ from temporal.metrics import Metrics, score, totals
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.trained import TrainedModel
-from temporal.windows import Ints, Windows, batches, cut, epoch_order
+from temporal.windows import Ints, Windows, cut, epoch_batches
 
 logger = logging.getLogger(__name__)
 
@@ -185,8 +185,10 @@ class _Sweep:
         self.sizes = {task: TASKS[task].size(bank.label_spec) for task in self.tasks}
         self.stack = Stack(bank.feature_spec.dim, self.sizes, runs, training, self.device)
         self.states = [_State(position) for position in positions]
-        self.windows = cut(bank.train.offsets, training.window, training.hop)
-        self.validation_windows = cut(bank.validation.offsets, training.window, training.hop)
+        self.windows, self.validation_windows = (
+            cut(split.offsets, training.window, training.hop, split.static)
+            for split in (bank.train, bank.validation)
+        )
         self.objective: Objective = objective(bank.train, bank.label_spec, training)
         self.labelled = _labelled_windows(bank.train, self.windows, self.tasks)
         self.rules = rules_of(bank.label_spec)
@@ -214,13 +216,13 @@ class _Sweep:
 
     def _epoch(self, epoch: int) -> NDArray[np.float64]:
         """Trains one epoch; returns (R, N) mean losses over the minibatches that held a label of the task."""
-        order = epoch_order(len(self.windows), self.training.data_seed, epoch)
-        steps = math.ceil(len(order) / self.training.batch_size)
+        pieces = epoch_batches(self.windows, self.training.batch_size, self.training.data_seed, epoch)
+        steps = len(pieces)
         sums = torch.zeros(len(self.stack), len(self.tasks), device=self.device)
         seen = np.zeros(len(self.tasks))
         failed_step = torch.zeros(len(self.stack), dtype=torch.int64, device=self.device)
         active = self.stack.active.cpu().numpy()
-        for index, chosen in enumerate(batches(order, self.training.batch_size)):
+        for index, chosen in enumerate(pieces):
             present = self.labelled[:, chosen].any(1)
             batch = gather(self.bank.train, self.windows, chosen, self.standardise)
             targets = gather_targets(self.bank.train, batch.rows, batch.usable, self.sizes)

@@ -52,6 +52,10 @@ class WeightNormConv1d(nn.Module):
         """Maps ``(B, C_in, T)`` to ``(B, C_out, T)``."""
         weight = self.direction * (self.magnitude / self.direction.norm(dim=(1, 2), keepdim=True))
         span = (self.direction.shape[-1] - 1) * self.dilation
+        if x.shape[-1] == 1:
+            # Single images: all taps but one see padding, so span + 1 steps need not be made to keep one.
+            tap = weight[..., -1 if self.causal else span // (2 * self.dilation)]
+            return F.linear(x.squeeze(-1), tap, self.bias).unsqueeze(-1)
         if self.causal:
             # Padding both ends and dropping the tail costs less than a padded copy of the input.
             return F.conv1d(x, weight, self.bias, padding=span, dilation=self.dilation)[..., : x.shape[-1]]
