@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from pipeline import rules
 from pipeline import runs as ledger
 from pipeline.config import Config
 from pipeline.data import SCORED, Data, open_data
@@ -41,7 +42,11 @@ def run_sweep(config: Config, place: WorkDir, progress: Progress = silent) -> di
     planned = plan(config, data.digests)
     left = ledger.unfinished(planned, place.runs)
     logger.info("%s: %d of %d runs are finished", place.runs, len(planned) - len(left), len(planned))
-    scored_split(data, config.table.edition, place.splits)
+    found = rules.found_breaches(config, data, scored_split(data, config.table.edition, place.splits))
+    if config.table.rules == "refuse":
+        rules.refuse(config.table.edition, found)
+    for sentence in rules.sentences(config.table.edition, found):
+        logger.warning("rules: %s", sentence)
     if not left:
         return {}
 

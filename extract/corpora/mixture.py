@@ -11,8 +11,9 @@ from pathlib import Path
 from extract.corpora.clip import Clip, Corpus, Split
 from stores.errors import ConfigError, CorpusError
 
-SHARED_PEOPLE = {"disfaplus": "disfa"}
-"""Corpus -> the one whose people, under the same names, it shows: DISFA+ has nine of DISFA's subjects."""
+SHARED_PEOPLE = {"disfaplus": "disfa", "affwild2_mtl": "affwild2"}
+"""Corpus -> the one whose people it shows, under the same names: DISFA+ has nine of DISFA's subjects, and the
+multi-task releases of Aff-Wild2 are frames of its videos."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def footnotes(table: Table) -> list[tuple[str, str]]:
         ("Backbone", _backbone(table)),
         ("Software", f"facets {facts.facets_version}, feature specification {facts.features_digest[:12]}."),
     ]
+    notes += [("Rules", sentence) for sentence in facts.rules]
     for row in table.rows:
         notes += [
             ("Failed", f"{row.name}, seed {run.seed} (run {run.run_id}): {run.error}")
