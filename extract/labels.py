@@ -1,6 +1,7 @@
 """Writes the labels of a corpus into a label store, clip by clip, where they changed.
 
-Not a converter: labels are stored as the corpus reader gave them, under the edition's own names.
+Not a converter: labels are stored as they come, under the names of the corpus; ``extract.corpora.labelspace``
+has mapped them before.
 """
 
 import hashlib

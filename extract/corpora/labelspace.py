@@ -193,7 +193,7 @@ def to_space(
     clips: list[Clip] = []
     for clip in corpus.clips:
         known = clip.labels.expression[clip.labels.expression >= 0]
-        frames += np.bincount(known, minlength=len(classes))[: len(classes)]
+        frames += np.bincount(known, minlength=len(classes))
         cells += np.count_nonzero(clip.labels.au >= 0, axis=0)
         labels = Labels(
             clip.labels.valence,

@@ -101,6 +101,13 @@ def test_a_table_is_trained_and_scored_on_static_and_moving_clips_together(tiny)
     together = fit(bank, runs, tiny)
     assert all(result.status == "done" for result in together)
     assert together[0].predictions["clip1"]["EXPR"].shape[0] == 50
+    rows = slice(*train.offsets[1:3])
+    model = together[0].model
+    shard = [train.features[rows].numpy(), train.valid[rows].numpy()]
+    static = model.predict(*shard, static=True)["EXPR"]
+    reversed_rows = model.predict(*(array[::-1] for array in shard), static=True)["EXPR"]
+    np.testing.assert_allclose(static[::-1], reversed_rows, atol=1e-6)
+    assert np.abs(model.predict(*shard)["EXPR"] - static).max() > 1e-3
     alone = fit(bank, runs[1:], tiny)[0]
     assert alone.score == pytest.approx(together[1].score, abs=1e-5)
 
