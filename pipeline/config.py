@@ -102,7 +102,7 @@ class Folds(Section):
     fold: NonNegativeInt = 0
     """The fold that is the validation split; the others are the training split."""
     by: Literal["subject", "video"] = "subject"
-    """What is never divided; the people of one video stay together either way."""
+    """What is never divided; two people of one video stay together by video, or if they share a subject."""
     seed: Seed = 0
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from stores.errors import ConfigError
 Ints = NDArray[np.int64]
 
 IMAGES_PER_WINDOW = 64
-"""Independent images in the place of one window: they cost as much as a few of its frames, but teach more."""
+"""Independent images in the place of one window, whose frames look alike: 64 cost a fifth of 300 frames."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,16 +93,14 @@ def mix(parts: Mapping[str, Part], score: Collection[str], edition: str) -> Corp
 
 def _in_mixture(name: str, part: Part, clip: Clip, *, scored: bool) -> Clip | None:
     """Returns the clip as the mixture has it, or None where it is neither trained on nor scored."""
-    split: Split = "train" if clip.split in part.training_splits else clip.split
-    if split != "train" and not scored:
-        return None
-    if split == "train" and clip.split not in part.training_splits:
+    trained = clip.split in part.training_splits
+    if not trained and (clip.split == "train" or not scored):
         return None
     corpus = clip.corpus or part.corpus.name
     return replace(
         clip,
         id=f"{name}.{clip.id}",
-        split=split,
+        split="train" if trained else clip.split,
         subject=f"{SHARED_PEOPLE.get(corpus, corpus)}.{clip.subject}" if clip.subject else "",
         weight=clip.weight * part.weight,
         corpus=corpus,

@@ -105,7 +105,7 @@ def test_a_table_is_trained_and_scored_on_static_and_moving_clips_together(tiny)
     model = together[0].model
     shard = [train.features[rows].numpy(), train.valid[rows].numpy()]
     static = model.predict(*shard, static=True)["EXPR"]
-    reversed_rows = model.predict(*(array[::-1] for array in shard), static=True)["EXPR"]
+    reversed_rows = model.predict(*(array[::-1].copy() for array in shard), static=True)["EXPR"]
     np.testing.assert_allclose(static[::-1], reversed_rows, atol=1e-6)
     assert np.abs(model.predict(*shard)["EXPR"] - static).max() > 1e-3
     alone = fit(bank, runs[1:], tiny)[0]
