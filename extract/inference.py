@@ -83,7 +83,7 @@ class Network:
             msg = f"precision {precision} needs a GPU, the CPU computes in float32: use auto"
             raise ConfigError(msg)
         if compiled:
-            # Frozen weights are packed once and convolutions take the addition and the ReLU behind them along.
+            # Frozen weights are packed once, and convolutions include the addition and the ReLU behind them.
             self._module = torch.compile(self._plain, dynamic=False, options={"freezing": True})
         wanted = self._wanted(precision)
         if wanted != "float32" or compiled:

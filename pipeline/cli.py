@@ -17,6 +17,7 @@ import click
 from pipeline.log import configure_logging
 
 if TYPE_CHECKING:
+    from pipeline.cluster import Cluster
     from pipeline.config import Config
     from pipeline.workdir import WorkDir
     from stores import BackendName
@@ -43,7 +44,7 @@ config_option = click.option(
     default="demo",
     show_default=True,
     metavar="CONFIG",
-    help="A YAML file, or one that comes with facets: demo, subsets, smoke, affwild2.",
+    help="A YAML file, or one that comes with facets: demo, subsets, au_weights, smoke, affwild2.",
 )
 set_option = click.option(
     "--set",
@@ -76,6 +77,42 @@ def experiment(
     return config, work_dir(config, work)
 
 
+def cluster_options(command: Command) -> Command:
+    """Adds the options of commands that can work by many processes."""
+    for option in (
+        click.option(
+            "--dashboard", metavar="ADDRESS", help="Show what --workers do, such as 127.0.0.1:8787."
+        ),
+        click.option(
+            "--scheduler", metavar="ADDRESS", help="Work on this dask cluster, such as tcp://host:8786."
+        ),
+        click.option(
+            "--workers", type=click.IntRange(min=1), help="Work by so many processes of this machine."
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def cluster_of(workers: int | None, scheduler: str | None, dashboard: str | None) -> "Cluster | None":
+    """Returns the cluster that ``cluster_options`` name; None for this process.
+
+    Raises:
+        click.UsageError: they contradict each other.
+    """
+    from pipeline.cluster import Cluster
+
+    if scheduler is not None and (workers is not None or dashboard is not None):
+        msg = (
+            "--scheduler names a cluster that has its own workers and dashboard: leave out the other options"
+        )
+        raise click.UsageError(msg)
+    if dashboard is not None and workers is None:
+        msg = "--dashboard shows the processes of --workers: give both"
+        raise click.UsageError(msg)
+    return None if workers is None and scheduler is None else Cluster(workers, scheduler, dashboard)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="facets")
 def facets() -> None:
@@ -89,9 +126,7 @@ def facets() -> None:
 @facets.command()
 @experiment_options
 @device_option
-@click.option("--workers", type=click.IntRange(min=1), help="Extract by so many processes of this machine.")
-@click.option("--scheduler", metavar="ADDRESS", help="Extract on this dask cluster, such as tcp://host:8786.")
-@click.option("--dashboard", metavar="ADDRESS", help="Show what --workers do, such as 127.0.0.1:8787.")
+@cluster_options
 def features(
     source: str,
     settings: tuple[str, ...],
@@ -102,20 +137,11 @@ def features(
     dashboard: str | None,
 ) -> int:
     """Turn the corpus into a feature store and a label store."""
-    from pipeline.cluster import Cluster
     from pipeline.features import make_features
     from pipeline.progress import bars
 
-    if scheduler is not None and (workers is not None or dashboard is not None):
-        msg = (
-            "--scheduler names a cluster that has its own workers and dashboard: leave out the other options"
-        )
-        raise click.UsageError(msg)
-    if dashboard is not None and workers is None:
-        msg = "--dashboard shows the processes of --workers: give both"
-        raise click.UsageError(msg)
+    cluster = cluster_of(workers, scheduler, dashboard)
     config, place = experiment(source, settings, work, device)
-    cluster = None if workers is None and scheduler is None else Cluster(workers, scheduler, dashboard)
     with bars() as progress:
         failures = make_features(config, place, progress, cluster)
     return listed("clip", failures)
@@ -124,24 +150,39 @@ def features(
 @facets.command()
 @experiment_options
 @device_option
-@click.option("--dry-run", is_flag=True, help="Print what would be trained; train nothing.")
+@cluster_options
+@click.option("--only", multiple=True, metavar="RUN_ID", help="Train this run alone; may be repeated.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what would be trained, and an estimate of time and memory; train nothing.",
+)
 def sweep(
     source: str,
     settings: tuple[str, ...],
     work: Path | None,
     device: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    dashboard: str | None,
+    only: tuple[str, ...],
     dry_run: bool,  # noqa: FBT001 (click passes flags by keyword)
 ) -> int:
-    """Train every run of the sweep that has no result yet."""
-    from pipeline.progress import bars
-    from pipeline.sweep import describe_plan, run_sweep
+    """Train every run of the sweep that has no result yet, those that failed included.
 
+    A sweep that was stopped goes on from the last state of its groups.
+    """
+    from pipeline.dryrun import describe_plan
+    from pipeline.progress import bars
+    from pipeline.sweep import run_sweep
+
+    cluster = cluster_of(workers, scheduler, dashboard)
     config, place = experiment(source, settings, work, device)
     if dry_run:
         click.echo(describe_plan(config, place))
         return DONE
     with bars() as progress:
-        failures = run_sweep(config, place, progress)
+        failures = run_sweep(config, place, progress, cluster, only)
     return listed("run", failures)
 
 

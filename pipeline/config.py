@@ -4,10 +4,10 @@ Not a reader of files, which is ``pipeline.configfile``, and not a place where s
 """
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -18,14 +18,17 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveInt,
+    ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails, InitErrorDetails
 
 from extract.corpora import KINDS
 from stores.editions import edition
 from stores.errors import ConfigError
-from temporal.settings import LOSSES
+from temporal.settings import ATTENTIONS, LOSSES, MODELS
+from temporal.settings import Training as SharedSettings
 
 MIXTURE = "mixture"
 """The kind of a corpus that is made of others."""
@@ -49,19 +52,19 @@ def known_edition(name: str) -> str:
 
 def known_kind(kind: str) -> str:
     """Returns ``kind`` if a corpus can be read so; raises ``ValueError``, with the nearest, if none can."""
-    known = (*KINDS, MIXTURE)
-    if kind not in known:
-        like = difflib.get_close_matches(kind, known, n=1, cutoff=0.5)
-        hint = f"did you mean {like[0]!r}?" if like else f"expected one of {', '.join(known)}"
+    readable = (*KINDS, MIXTURE)
+    if kind not in readable:
+        like = difflib.get_close_matches(kind, readable, n=1, cutoff=0.5)
+        hint = f"did you mean {like[0]!r}?" if like else f"expected one of {', '.join(readable)}"
         msg = f"unknown kind {kind!r}, {hint}"
         raise ValueError(msg)
     return kind
 
 
-def known_loss(kind: str, name: str) -> str:
-    """Returns ``name`` if a loss of tasks of this kind is called so; raises ``ValueError`` if none is."""
-    if name not in LOSSES[kind]:
-        msg = f"unknown loss {name!r}: expected one of {', '.join(LOSSES[kind])}"
+def known(what: str, registry: Mapping[str, str], name: str) -> str:
+    """Returns ``name`` if it is one of ``registry``; raises ``ValueError``, as pydantic expects, if not."""
+    if name not in registry:
+        msg = f"unknown {what} {name!r}: expected one of {', '.join(registry)}"
         raise ValueError(msg)
     return name
 
@@ -275,24 +278,37 @@ class Training(Section):
     patience: NonNegativeInt = 10
     lr: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 1e-2
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
     warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
+    plateau_patience: NonNegativeInt = 5
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    plateau_min_lr: NonNegativeFloat = 1e-6
     clip_norm: NonNegativeFloat = 1.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     loss_weights: dict[Task, NonNegativeFloat] = Field(default_factory=dict)
-    au_loss: Annotated[str, AfterValidator(partial(known_loss, "binary"))] = "bce"
+    au_loss: Annotated[str, AfterValidator(partial(known, "loss", LOSSES["binary"]))] = "bce"
     au_focal_gamma: NonNegativeFloat = 1.0
     au_focal_alpha: Annotated[float, Field(ge=0, le=1)] = 0.95
     au_pos_weight_max: PositiveFloat = 20.0
-    expr_loss: Annotated[str, AfterValidator(partial(known_loss, "categorical"))] = "cross_entropy"
+    expr_loss: Annotated[str, AfterValidator(partial(known, "loss", LOSSES["categorical"]))] = "cross_entropy"
+    model: Annotated[str, AfterValidator(partial(known, "model", MODELS))] = "tcn"
     causal: bool = True
     channels: PositiveInt = 128
     levels: PositiveInt = 4
     kernel_size: PositiveInt = 5
     projection: NonNegativeInt = 0
+    attention: Annotated[str, AfterValidator(partial(known, "attention", ATTENTIONS))] = "scalar"
+    attention_heads: PositiveInt = 4
     standardise: bool = True
+    centre: bool = False
+    pca: NonNegativeInt = 0
     data_seed: Seed = 0
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     device: Device = "auto"
-    max_replicas: PositiveInt = 16
+    bank: Literal["auto", "device", "host", "store"] = "auto"
+    """Where the features are while runs train; changes memory and speed alone."""
+    max_replicas: Literal["auto"] | PositiveInt = "auto"
     """Runs trained together; changes memory and speed, and results by rounding alone."""
 
     @model_validator(mode="after")
@@ -303,9 +319,18 @@ class Training(Section):
             raise ValueError(msg)
         return self
 
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        """What the temporal stage would refuse is refused here, before features are made for it."""
+        try:
+            SharedSettings(**{field.name: getattr(self, field.name) for field in fields(SharedSettings)})
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
     def deciding(self) -> dict[str, Any]:
         """Returns the settings that decide a result, as JSON values: not where or in what groups."""
-        return self.model_dump(mode="json", exclude={"device", "max_replicas"})
+        return self.model_dump(mode="json", exclude={"device", "bank", "max_replicas"})
 
 
 def canonical_tasks(tasks: Sequence[Task]) -> tuple[Task, ...]:
@@ -319,21 +344,85 @@ def canonical_tasks(tasks: Sequence[Task]) -> tuple[Task, ...]:
     return tuple(sorted(tasks, key=TASKS.index))
 
 
+def known_settings(value: dict[str, Any]) -> dict[str, Any]:
+    """Returns ``value`` if each key is a setting of ``Training`` that a row may have for itself.
+
+    Values are checked one by one; whether they go together depends on the shared ones: ``pipeline.rows``.
+
+    Raises:
+        ValueError: a setting that decides no result, or the kind of attention, which is a key of the row.
+        ValidationError: an unknown key or a value out of its range, located below the key.
+    """
+    training = Training.model_fields
+    places = [name for name in value if name in training and name not in Training().deciding()]
+    if places:
+        msg = f"{places[0]!r} decides no result, so it is the same for all rows: set it in 'training'"
+        raise ValueError(msg)
+    if "attention" in value:
+        msg = "the kind of attention is the row's own key: write 'attention: KIND' beside 'tasks'"
+        raise ValueError(msg)
+    try:
+        Training.model_validate(value)
+    except ValidationError as error:
+        if own := [located(problem, problem["loc"]) for problem in error.errors() if problem["loc"]]:
+            raise ValidationError.from_exception_data(Training.__name__, own) from None
+    return value
+
+
+def known_axes(value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """Returns ``value``, lists of settings, if each could be a row's own; raises as ``known_settings``."""
+    for key, items in value.items():
+        if not items:
+            msg = f"the axis {key!r} has no value"
+            raise ValueError(msg)
+        for i, item in enumerate(items):
+            try:
+                known_settings({key: item})
+            except ValidationError as error:
+                own = [
+                    located(
+                        problem,
+                        (key, *(() if problem["type"] == "extra_forbidden" else (i,)), *problem["loc"][1:]),
+                    )
+                    for problem in error.errors()
+                ]
+                raise ValidationError.from_exception_data(Training.__name__, own) from None
+    return value
+
+
+def located(problem: ErrorDetails, place: tuple[int | str, ...]) -> InitErrorDetails:
+    """Returns a problem that pydantic found, said of another place."""
+    return InitErrorDetails(
+        type=problem["type"], loc=place, input=problem["input"], ctx=problem.get("ctx", {})
+    )
+
+
+Settings = Annotated[dict[str, Any], AfterValidator(known_settings)]
+"""Some settings of ``Training``, for one row instead of the shared ones."""
+
+Attention = bool | str
+"""Whether there is multi-task attention; a string turns it on and says of which kind."""
+
+
 class Row(Section):
-    """One row of the table: a combination of tasks, with or without multi-task attention."""
+    """One row of the table: a combination of tasks, its attention, and settings that are its own."""
 
     tasks: tuple[Task, ...]
-    attention: bool = False
+    attention: Attention = False
+    training: Settings = Field(default_factory=dict)
+    """What differs from the section ``training``."""
 
     order = field_validator("tasks")(canonical_tasks)
 
 
 class Product(Section):
-    """Rows as the product of two axes; attention over a single task is the same as none and is left out."""
+    """Rows as the product of axes; attention over a single task is the same as none and is left out."""
 
     tasks: tuple[tuple[Task, ...], ...]
     """Task combinations, or ``all_subsets`` for all fifteen."""
-    attention: tuple[bool, ...] = (False,)
+    attention: tuple[Attention, ...] = (False,)
+    training: Annotated[dict[str, tuple[Any, ...]], AfterValidator(known_axes)] = Field(default_factory=dict)
+    """One axis per setting, such as ``lr: [1.0e-3, 3.0e-4]``; the last one varies fastest."""
 
     @field_validator("tasks", mode="before")
     @classmethod
@@ -349,12 +438,23 @@ class Product(Section):
         """Puts the tasks of each combination in canonical order."""
         return tuple(canonical_tasks(tasks) for tasks in value)
 
+    def rows(self) -> list[Row]:
+        """Returns every row of the product, also those that are the same run."""
+        return [
+            Row(tasks=tasks, attention=attention, training=dict(zip(self.training, values, strict=True)))
+            for tasks in self.tasks
+            for attention in self.attention
+            if not (attention and len(tasks) == 1)
+            for values in product(*self.training.values())
+        ]
+
 
 class Exclude(Section):
     """A pattern that takes rows out of a product: those that agree in every key given here."""
 
     tasks: tuple[Task, ...] | None = None
-    attention: bool | None = None
+    attention: Attention | None = None
+    training: Settings = Field(default_factory=dict)
 
     @field_validator("tasks")
     @classmethod
@@ -362,22 +462,31 @@ class Exclude(Section):
         """Puts the tasks in canonical order."""
         return None if value is None else canonical_tasks(value)
 
-    def matches(self, row: Row) -> bool:
-        """Tells whether ``row`` is taken out."""
-        return self.tasks in (None, row.tasks) and self.attention in (None, row.attention)
+
+class Halving(Section):
+    """Successive halving: of the settings of one combination only the best go on; ``pipeline.halving``."""
+
+    eta: Annotated[int, Field(ge=2)] = 3
+    """At each rung one of so many settings goes on, and rungs are so many times as far apart."""
+    min_epochs: PositiveInt
+    """Epochs before the first rung; no number suits all schedules, so there is no default."""
 
 
 class Sweep(Section):
-    """The rows of the table and the seeds of each: ``rows`` spelt out, or a ``product`` less ``exclude``."""
+    """The rows of the table and the seeds of each: ``rows`` spelt out, or a ``product`` less ``exclude``.
+
+    Which rows these are is for ``pipeline.rows``: it depends on the settings that rows share.
+    """
 
     rows: tuple[Row, ...] = ()
     product: Product | None = None
     exclude: tuple[Exclude, ...] = ()
     seeds: tuple[Seed, ...] = (0, 1, 2)
+    halving: Halving | None = None
 
     @model_validator(mode="after")
     def check(self) -> Self:
-        """A sweep has rows and seeds, each once."""
+        """A sweep has rows, in one of the two forms, and seeds, each once."""
         if bool(self.rows) == (self.product is not None):
             msg = "give either 'rows' or 'product'"
             raise ValueError(msg)
@@ -388,30 +497,10 @@ class Sweep(Section):
             if row.attention and len(row.tasks) == 1:
                 msg = f"row {row.tasks[0]}: attention over one task changes nothing, leave it out"
                 raise ValueError(msg)
-        rows = self.all_rows()
-        if not rows:
-            msg = "'exclude' leaves no row"
-            raise ValueError(msg)
-        twice = next((row for i, row in enumerate(rows) if row in rows[:i]), None)
-        if twice is not None:
-            msg = f"the row tasks={list(twice.tasks)} attention={twice.attention} is given twice"
-            raise ValueError(msg)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             msg = f"'seeds' must be one or more different numbers, found {list(self.seeds)}"
             raise ValueError(msg)
         return self
-
-    def all_rows(self) -> tuple[Row, ...]:
-        """Returns the rows in the order of the table."""
-        if self.product is None:
-            return self.rows
-        rows = [
-            Row(tasks=tasks, attention=attention)
-            for tasks in self.product.tasks
-            for attention in self.product.attention
-            if not (attention and len(tasks) == 1)
-        ]
-        return tuple(row for row in rows if not any(pattern.matches(row) for pattern in self.exclude))
 
 
 class Table(Section):

@@ -12,10 +12,11 @@ from typing import Any, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import Config
+from pipeline.config import Config, Training
+from pipeline.rows import sweep_rows
 from stores.errors import ConfigError
 
-PACKAGED = ("demo", "subsets", "smoke", "affwild2")
+PACKAGED = ("demo", "subsets", "au_weights", "seed_recipe", "smoke", "affwild2")
 DEFAULT = "demo"
 
 ANY_KEY = "*"
@@ -30,7 +31,7 @@ def load(source: str | Path = DEFAULT, settings: Sequence[str] = ()) -> Config:
     """Reads a configuration.
 
     Args:
-        source: a YAML file, or the name of a packaged configuration: demo, subsets, smoke, affwild2.
+        source: a YAML file, or the name of a packaged configuration, one of ``PACKAGED``.
         settings: changes such as ``training.epochs=3``, applied in order; the value is YAML.
 
     Raises:
@@ -57,7 +58,7 @@ def load(source: str | Path = DEFAULT, settings: Sequence[str] = ()) -> Config:
     refuse_duplicates(root, path)
     changed = [apply(raw, setting) for setting in settings]
     try:
-        return Config.model_validate(raw)
+        config = Config.model_validate(raw)
     except ValidationError as error:
         problems = []
         for problem in error.errors():
@@ -68,6 +69,12 @@ def load(source: str | Path = DEFAULT, settings: Sequence[str] = ()) -> Config:
             where = f"--set {override}" if override else f"{path}:{line_of(root, keys)}"
             problems.append(f"{where}: {describe(problem)}")
         raise ConfigError("; ".join(problems)) from None
+    try:
+        sweep_rows(config)
+    except ConfigError as error:
+        msg = f"{path}:{line_of(root, ('sweep',))}: {error}"
+        raise ConfigError(msg) from None
+    return config
 
 
 def apply(raw: dict[str, Any], setting: str) -> tuple[str, ...]:
@@ -143,17 +150,21 @@ def describe(problem: Mapping[str, Any]) -> str:
 
 def nearest(above: Sequence[int | str], key: str) -> str:
     """Returns a hint for an unknown ``key``: a like one beside it, the same elsewhere, or all there are."""
-    names = [k for k in above if isinstance(k, str)]
+    names = tuple(k for k in above if isinstance(k, str))
     known = {
         path[-1]: path
         for path in known_keys(Config)
         if len(path) == len(names) + 1
         and all(k in (ANY_KEY, name) for k, name in zip(path[:-1], names, strict=True))
     }
+    if names[-1:] == ("training",):  # also the settings of a row, which pydantic sees as a plain mapping
+        known = {name: (*names, name) for name in Training.model_fields}
     like = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     if like:
         return f"did you mean {'.'.join(known[like[0]])!r}?"
     elsewhere = [path for path in known_keys(Config) if path[-1] == key]
+    if names[:1] == ("sweep",) and key in Training.model_fields:
+        elsewhere.insert(0, (*names, "training", key))
     if elsewhere:
         return f"did you mean {'.'.join(elsewhere[0])!r}?"
     return f"expected one of {', '.join(known)}"

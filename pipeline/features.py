@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import stores
-from pipeline.cluster import Cluster, Work, extract_here, extract_on, load_backbone, threads_of
+from pipeline.cluster import Cluster, threads_of
 from pipeline.config import Config
 from pipeline.corpus import read_corpus
 from pipeline.data import disagreements, open_stores, records_of
+from pipeline.extraction import Work, extract_here, extract_on, load_backbone
 from pipeline.runs import write_json
 from pipeline.workdir import WorkDir
 from stores import FeatureSpec

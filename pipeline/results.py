@@ -6,14 +6,15 @@ Not the aggregation over seeds, which is ``pipeline.table``, nor the writing of 
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from stores.documents import Json
 from stores.editions import Edition
 from stores.errors import FacetsError
 
-Status = Literal["done", "failed", "missing"]
+Status = Literal["done", "failed", "stopped", "missing"]
 
 HEADLINE_TASKS = ("AU", "EXPR", "V", "A")
 """Column order of the table: that of the seed TCN project (Chrisa142857/ABAW2), which users compare with."""
@@ -51,6 +52,18 @@ class Planned(Protocol):
     def seed(self) -> int:
         """Random seed of the run."""
 
+    @property
+    def training(self) -> Mapping[str, Json]:
+        """Every setting of the run, by the names of the configuration."""
+
+    @property
+    def settings(self) -> Mapping[str, Json]:
+        """Those settings that the row does not share with the rest of the sweep."""
+
+    @property
+    def bracket(self) -> str:
+        """Which runs it competes with in successive halving; empty if it does not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -80,10 +93,11 @@ class Run:
     Attributes:
         run_id: name of its folder.
         seed: its random seed.
-        status: ``done``, ``failed`` (it left an error, or a score that is not finite) or ``missing``.
+        status: ``done``, ``failed`` (it left an error, or a score that is not finite), ``stopped`` (by
+            successive halving: its score is of fewer epochs, so it is not among the scores) or ``missing``.
         error: one line, only if failed.
         best_epoch: epoch kept, counted from 1; 0 unless done.
-        epochs: epochs trained; 0 unless done.
+        epochs: epochs trained; 0 unless done or stopped.
         scores: value of every column that the run has; empty unless done.
         frames: frames scored, per task; empty unless done.
     """
@@ -123,12 +137,19 @@ def read_run(runs_dir: Path, planned: Planned, columns: Sequence[Column]) -> Run
         FacetsError: a file is damaged or belongs to another run; the message names it and the remedy.
     """
     folder = runs_dir / planned.run_id
-    result, failure = folder / "result.json", folder / "error.json"
+    result, failure, halved = folder / "result.json", folder / "error.json", folder / "stopped.json"
     if result.exists():
         try:
             return _parse_result(_load(result), planned, columns)
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise _damaged(result, error) from error
+    if planned.bracket and halved.exists():
+        try:
+            stopped = _load(halved)
+            if stopped["bracket"] == planned.bracket:
+                return replace(_unscored(planned, "stopped", ""), epochs=_count(stopped, "epochs"))
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise _damaged(halved, error) from error
     if failure.exists():
         try:
             line = " ".join(str(_load(failure)["error"]).split())
@@ -162,9 +183,8 @@ def _parse_result(result: Mapping[str, Any], planned: Planned, columns: Sequence
     expected = {
         "run_id": planned.run_id,
         "seed": planned.seed,
-        "name": planned.name,
         "tasks": list(planned.tasks),
-    }
+    }  # not the name: another sweep may have called the same run by what differs from its own settings
     for key, value in expected.items():
         if result[key] != value:
             msg = f"{key} is {result[key]!r}, the plan says {value!r}"

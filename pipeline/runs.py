@@ -3,7 +3,9 @@
 Not a reader of scores, which is ``pipeline.results``, and not the trainer.
 
 A run folder holds ``config.json`` and ``model.safetensors`` (the checkpoint), ``metrics.jsonl`` (one line per
-epoch), ``predictions.h5`` and ``result.json``; a failed run holds ``error.json``.
+epoch), ``predictions.h5`` and ``result.json``. That of a failed run holds ``error.json``: ``error`` (one
+line), ``type`` (of the exception), ``epoch`` and ``step`` (from 1, null if unknown), and which run it is. One
+that successive halving ended before its time holds ``stopped.json``.
 
 ``predictions.h5`` is plain HDF5. Root attributes: ``format`` = ``facets-predictions``, ``version``,
 ``run_id``, ``split``, ``edition``, ``au_names``, ``expression_names``. One group per clip, in it one float32
@@ -24,22 +26,40 @@ import numpy as np
 from pipeline.plan import PlannedRun
 from stores import documents
 
-Status = Literal["finished", "failed", "missing"]
+Status = Literal["finished", "failed", "stopped", "missing"]
 
-RESULT, ERROR = "result.json", "error.json"
+RESULT, ERROR, STOPPED, HISTORY = "result.json", "error.json", "stopped.json", "metrics.jsonl"
 PREDICTIONS_FORMAT, PREDICTIONS_VERSION = "facets-predictions", 1
 
 
-def status(folder: Path) -> Status:
-    """Returns how far the run in ``folder`` came; a result outranks an error of an earlier attempt."""
+def status(folder: Path, bracket: str = "") -> Status:
+    """Returns how far the run in ``folder`` came; a result outranks what an earlier attempt left.
+
+    Args:
+        folder: of the run.
+        bracket: of successive halving; a run that another bracket stopped has yet to be trained in this one.
+    """
     if (folder / RESULT).exists():
         return "finished"
+    if bracket and stopped_by(folder) == bracket:
+        return "stopped"
     return "failed" if (folder / ERROR).exists() else "missing"
 
 
+def stopped_by(folder: Path) -> str | None:
+    """Returns the bracket of successive halving that stopped the run in ``folder``; None if none did."""
+    path = folder / STOPPED
+    return str(json.loads(path.read_bytes())["bracket"]) if path.exists() else None
+
+
 def unfinished(runs: Sequence[PlannedRun], folder: Path) -> list[PlannedRun]:
-    """Returns the runs without a result in ``folder``; a run that failed is among them and is tried again."""
-    return [run for run in runs if status(folder / run.run_id) != "finished"]
+    """Returns the runs that have yet to be trained; one that failed is among them and is tried again."""
+    return [run for run in runs if not settled(run, folder)]
+
+
+def settled(run: PlannedRun, folder: Path) -> bool:
+    """Says whether nothing is left to do for ``run``: it has a result, or its bracket stopped it."""
+    return status(folder / run.run_id, run.bracket) in ("finished", "stopped")
 
 
 def commit(
@@ -63,19 +83,58 @@ def commit(
     folder.mkdir(parents=True, exist_ok=True)
     save_model(folder)
     lines = [json.dumps(without_nan(epoch), sort_keys=True, allow_nan=False) + "\n" for epoch in history]
-    replace(folder / "metrics.jsonl", "".join(lines).encode())
+    replace(folder / HISTORY, "".join(lines).encode())
     write_predictions(folder / "predictions.h5", predictions, names)
     for path in folder.iterdir():
         sync(path)
-    (folder / ERROR).unlink(missing_ok=True)
+    for name in (ERROR, STOPPED):
+        (folder / name).unlink(missing_ok=True)
     write_json(folder / RESULT, result)
 
 
-def commit_error(folder: Path, run: PlannedRun, error: str) -> None:
-    """Writes why a run has no result, as one line; the next sweep tries the run again."""
+def commit_error(
+    folder: Path,
+    run: PlannedRun,
+    error: str,
+    kind: str,
+    epoch: int | None = None,
+    step: int | None = None,
+) -> str:
+    """Writes why a run has no result; the next sweep tries the run again.
+
+    Args:
+        folder: of the run.
+        run: which one.
+        error: the reason; is made one line.
+        kind: name of the exception that ended it; ``FloatingPointError`` for a training that diverged.
+        epoch: of the failure, from 1.
+        step: of the epoch, from 1; None if it failed after its steps.
+
+    Returns:
+        The reason as one line.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"error": " ".join(error.split()), "run_id": run.run_id, "name": run.name, "seed": run.seed}
-    write_json(folder / ERROR, record)
+    line = " ".join(error.split())
+    record = {"error": line, "type": kind, "epoch": epoch, "step": step}
+    (folder / STOPPED).unlink(missing_ok=True)
+    write_json(folder / ERROR, record | {"run_id": run.run_id, "name": run.name, "seed": run.seed})
+    return line
+
+
+def commit_stopped(folder: Path, run: PlannedRun, scores: Sequence[float], best_epoch: int) -> None:
+    """Writes that successive halving ended a run, with its validation score of each epoch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {
+        "run_id": run.run_id,
+        "name": run.name,
+        "seed": run.seed,
+        "bracket": run.bracket,
+        "epochs": len(scores),
+        "best_epoch": best_epoch,
+        "scores": list(scores),
+    }
+    (folder / ERROR).unlink(missing_ok=True)
+    write_json(folder / STOPPED, record)
 
 
 def write_predictions(

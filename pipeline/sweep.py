@@ -1,47 +1,98 @@
-"""Stage 2 of an experiment: trains the planned runs that have no result, and commits each when it ends.
+"""Stage 2 of an experiment: trains the planned runs that have no result, in groups, and commits each run.
 
-Not the trainer, which is ``temporal.fit``, and not the table.
+Not the trainer, which is ``temporal.fit``, nor the processes, which are ``pipeline.cluster``.
 """
 
-import importlib.metadata
+import functools
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from pipeline import groups as grouping
 from pipeline import rules
 from pipeline import runs as ledger
+from pipeline.cluster import Cluster, connected, run_tasks, threads_of
 from pipeline.config import Config
-from pipeline.data import SCORED, Data, open_data
-from pipeline.plan import PlannedRun, groups, plan
+from pipeline.data import SCORED, Data, open_data, records_of
+from pipeline.groups import Group
+from pipeline.halving import Rule, stop_rule
+from pipeline.plan import PlannedRun, own_settings, plan, shared_settings
 from pipeline.splits import scored_split
 from pipeline.workdir import WorkDir
+from stores.documents import Json
+from stores.errors import ConfigError, FacetsError, StoreError
 from stores.progress import Progress, silent
 
 if TYPE_CHECKING:
+    from distributed import Client
+
+    from temporal.bank import Bank
+    from temporal.placement import Placement
     from temporal.settings import Run, Training
-    from temporal.training import RunResult
+    from temporal.training import RunResult, StopAt
 
 logger = logging.getLogger(__name__)
 
-VERSIONS = ("facets", "torch", "numpy")
+Outcome: TypeAlias = Mapping[str, str]
+"""Run id -> why it failed; empty where it has a result."""
+
+Train: TypeAlias = Callable[[Sequence[Group]], dict[str, str]]
+"""Trains groups and returns the outcome of their runs."""
+
+DEADLY = "the workers that train it die: look at their memory, or lower training.max_replicas"
 
 
-def run_sweep(config: Config, place: WorkDir, progress: Progress = silent) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker must know beside its group; paths must mean the same on every machine.
+
+    Attributes:
+        config: the experiment.
+        place: where it is.
+        digests: of the data, as the driver sees them.
+        threads: of torch on the CPU, or None for what the worker's environment says.
+    """
+
+    config: Config
+    place: WorkDir
+    digests: Mapping[str, str]
+    threads: int | None = None
+
+
+def run_sweep(
+    config: Config,
+    place: WorkDir,
+    progress: Progress = silent,
+    cluster: Cluster | None = None,
+    only: Sequence[str] = (),
+) -> dict[str, str]:
     """Trains what has no result yet.
 
-    Each result is on disk as soon as its run ends: killing the sweep loses the runs in training alone.
+    Each result is on disk as soon as its run ends, and the state of a group from time to time: a sweep that
+    was killed goes on from there, and on the CPU ends in the same bytes as one that was not. So do workers
+    with as many threads, on a like processor, that train the same groups.
+
+    Args:
+        config: the experiment.
+        place: where it is.
+        progress: called with the epochs of single runs that are done.
+        cluster: which processes train, a group at a time each; None for this one.
+        only: ids of the runs to train; by default all.
 
     Returns:
         Runs that failed, with the reason; the next sweep tries them again.
 
     Raises:
+        ConfigError: ``only`` names a run that is not planned, or the cluster cannot be reached.
         FacetsError: the stores are missing, or do not hold what the sweep needs.
     """
     data = open_data(place)
-    planned = plan(config, data.digests)
-    left = ledger.unfinished(planned, place.runs)
-    logger.info("%s: %d of %d runs are finished", place.runs, len(planned) - len(left), len(planned))
+    wanted = chosen(plan(config, data.digests), only)
+    grouping.clean(wanted, place.runs)
+    left = ledger.unfinished(wanted, place.runs)
+    logger.info("%s: %d of %d runs are finished", place.runs, len(wanted) - len(left), len(wanted))
     found = rules.found_breaches(config, data, scored_split(data, config.table.edition, place.splits))
     if config.table.rules == "refuse":
         rules.refuse(config.table.edition, found)
@@ -50,53 +101,257 @@ def run_sweep(config: Config, place: WorkDir, progress: Progress = silent) -> di
     if not left:
         return {}
 
+    outcome: dict[str, str] = {}
+    # Of all runs, so that a sweep that goes on comes to the same number.
+    most = replicas(config, data, wanted)
+    with trainer(cluster, Work(config, place, data.digests), data, progress) as (workers, conditions, train):
+        # Once, as a rule. Again for a run that had left its group before the state that the group went on
+        # from, and that has no result: it failed then, or somebody removed its folder since.
+        while any(run.run_id not in outcome for run in ledger.unfinished(wanted, place.runs)):
+            formed = grouping.form(
+                wanted,
+                outcome,
+                place.runs,
+                conditions,
+                most=most,
+                workers=workers,
+            )
+            outcome |= train(formed)
+    return {name_of(run): outcome[run.run_id] for run in wanted if outcome.get(run.run_id)}
+
+
+def chosen(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRun]:
+    """Returns the runs named by ``only``, or all if it names none.
+
+    Raises:
+        ConfigError: a run is not planned.
+    """
+    unknown = sorted(set(only) - {run.run_id for run in planned})
+    if unknown:
+        msg = f"no run {', '.join(unknown)} in this sweep: facets sweep --dry-run lists its runs"
+        raise ConfigError(msg)
+    return [run for run in planned if not only or run.run_id in only]
+
+
+@contextmanager
+def trainer(
+    cluster: Cluster | None, work: Work, data: Data, progress: Progress
+) -> Iterator[tuple[int, dict[str, Json], Train]]:
+    """Yields how many groups train at a time, what their results rest on, and what trains them."""
+    from extract.engine import resolve_device
+    from temporal import machine
+
+    asked = work.config.training
+    conditions: dict[str, Json] = {"max_replicas": asked.max_replicas}
+    if cluster is None:
+        device = resolve_device(asked.device)
+        conditions |= {"workers": None, **machine.describe(device)}
+        bank = load_bank(place=work.place, data=data, device=asked.device, placement=asked.bank)
+        yield 1, conditions, functools.partial(train_here, work=work, data=data, bank=bank, progress=progress)
+        return
+    with connected(cluster, asked.device) as client:
+        if cluster.workers is None:
+            workers = max(1, len(client.nthreads()))  # type: ignore[no-untyped-call]
+            conditions |= {"workers": "scheduler", "device": asked.device, "versions": machine.versions()}
+        else:
+            workers = cluster.workers
+            work = replace(work, threads=threads_of(workers))
+            here = machine.describe(resolve_device(asked.device))
+            conditions |= {"workers": workers, **here, "threads": work.threads}
+        yield workers, conditions, functools.partial(train_on, client=client, work=work, progress=progress)
+
+
+def load_bank(*, place: WorkDir, data: Data, device: str, placement: "Placement | Literal['auto']") -> "Bank":
+    """Returns what a training reads of the stores."""
     import temporal
     from extract.engine import resolve_device
 
-    device = resolve_device(config.training.device)
-    training = training_settings(config)
-    bank = temporal.load_bank(data.features, data.labels, device=device)
-    logger.info("training %d runs on %s, %d together", len(left), device, config.training.max_replicas)
-    failures: dict[str, str] = {}
-    everything, before = len(left) * training.epochs, 0
+    return temporal.load_bank(
+        data.features,
+        data.labels,
+        device=resolve_device(device),
+        placement=placement,
+        folder=place.reductions,
+    )
 
-    for group in groups(left, config.training.max_replicas):
-        # fit delivers results in the order in which runs end; settings tell which planned run each one is.
-        waiting = {run_settings(config, run): run for run in group}
 
-        def deliver(result: "RunResult", waiting: dict["Run", PlannedRun] = waiting) -> None:
-            run = waiting[result.run]
-            if result.status == "failed":
-                failures[name_of(run)] = result.reason
-                ledger.commit_error(place.runs / run.run_id, run, result.reason)
-            else:
-                commit(place, data, run, result)
-            del waiting[result.run]  # not before: a run that could not be committed counts as failed
+def train_here(
+    formed: Sequence[Group], *, work: Work, data: Data, bank: "Bank", progress: Progress
+) -> dict[str, str]:
+    """Trains groups in this process, one after the other."""
+    everything, before = sum(map(epochs_of, formed)), 0
+    outcome: dict[str, str] = {}
+    for group in formed:
+        logger.info("training %s", group)
 
         def advance(step: str, total: int, completed: int, before: int = before) -> None:
             progress(step, everything, before + completed)
 
+        outcome |= train_group(group, work, data, bank, advance)
+        before += epochs_of(group)
+    return outcome
+
+
+def epochs_of(group: Group) -> int:
+    """Returns the most epochs that all runs of a group train together."""
+    return len(group.runs) * training_settings(group.runs[0]).epochs
+
+
+def train_on(formed: Sequence[Group], *, client: "Client", work: Work, progress: Progress) -> dict[str, str]:
+    """Trains groups on the workers of a cluster, each on the next one that is free."""
+    total, done = sum(map(epochs_of, formed)), 0
+    outcome: dict[str, str] = {}
+
+    def finished(group: Group, result: dict[str, str] | None) -> None:
+        nonlocal done
+        done += epochs_of(group)
+        progress("train", total, done)
+        ended = fail(group, work.place, {}, DEADLY, "KilledWorker") if result is None else result
+        failed = sum(bool(reason) for reason in ended.values())
+        logger.info("%s: %d finished, %d failed", group, len(ended) - failed, failed)
+        outcome.update(ended)
+
+    progress("train", total, done)
+    logger.info("training %d groups on %d workers", len(formed), len(client.nthreads()))  # type: ignore[no-untyped-call]
+    run_tasks(
+        client,
+        formed,
+        functools.partial(train_task, work=work),
+        finished,
+        lambda group: {str(group): group},
+    )
+    client.run(opened.cache_clear, on_error="ignore")
+    return outcome
+
+
+def train_task(group: Group, work: Work) -> dict[str, str]:
+    """Trains a group on a worker, which reads the stores and writes the results itself.
+
+    Raises:
+        FacetsError: the stores cannot be used, or are not those of the driver.
+    """
+    import torch
+
+    if work.threads is not None:
+        torch.set_num_threads(work.threads)
+    digests = tuple(sorted(work.digests.items()))
+    asked = work.config.training
+    data, bank = opened(work.place, asked.device, asked.bank, digests)
+    return train_group(group, work, data, bank)
+
+
+@functools.lru_cache(maxsize=1)  # a worker has many groups of one experiment
+def opened(
+    place: WorkDir,
+    device: str,
+    placement: "Placement | Literal['auto']",
+    digests: tuple[tuple[str, str], ...],
+) -> "tuple[Data, Bank]":
+    """Returns the stores of an experiment and what a training reads of them.
+
+    Raises:
+        FacetsError: they cannot be used, or hold something else than ``digests`` says.
+    """
+    data = open_data(place)
+    if dict(data.digests) != dict(digests):
+        msg = (
+            f"{place.features} and {place.labels} hold other clips on this worker than where the sweep was"
+            " started: give all machines the same work directory"
+        )
+        raise StoreError(msg)
+    return data, load_bank(place=place, data=data, device=device, placement=placement)
+
+
+def train_group(
+    group: Group, work: Work, data: Data, bank: "Bank", progress: Progress = silent
+) -> dict[str, str]:
+    """Trains one group, from its state if there is one, and commits each run as it ends.
+
+    Runs that have results already train along, because the numbers of the others rest on them.
+
+    Returns:
+        Of the runs that ended now: id -> why it failed, empty where it is finished.
+    """
+    import temporal
+    from temporal.resume import StateFile
+
+    config, place = work.config, work.place
+    outcome: dict[str, str] = {}
+    # Results tell by their settings which planned run each one is.
+    planned = {run_settings(run): run for run in group.runs}
+    halving = config.sweep.halving
+    # All planned runs, not the group's: others of a bracket may have ended in an earlier group.
+    rule = None if halving is None else stop_rule(plan(config, work.digests), halving, place.runs)
+
+    def deliver(result: "RunResult") -> None:
+        run = planned[result.run]
+        folder = place.runs / run.run_id
+        if ledger.settled(run, place.runs):
+            return
+        try:
+            if result.status == "failed":
+                reason = (result.reason, FloatingPointError.__name__, result.epochs, result.failed_step)
+                outcome[run.run_id] = ledger.commit_error(folder, run, *reason)
+            elif result.status == "stopped":
+                scores = [line["score"] for line in result.history]
+                ledger.commit_stopped(folder, run, scores, result.best_epoch)
+                logger.info("%s: stopped after epoch %d", name_of(run), result.epochs)
+                outcome[run.run_id] = ""
+            else:
+                commit(place, data, run, result, len(group.runs))
+                outcome[run.run_id] = ""
+        except Exception as error:  # one run that cannot be written does not end the others
+            logger.debug("%s was not committed", name_of(run), exc_info=True)
+            outcome[run.run_id] = ledger.commit_error(folder, run, told(error), type(error).__name__)
+
+    with grouping.held(group) as ours:
+        if not ours:
+            return outcome
         try:
             temporal.fit(
                 bank,
-                list(waiting),
-                training,
-                progress=advance,
+                list(planned),
+                training_settings(group.runs[0]),
+                progress=progress,
                 on_result=deliver,
-                replicas=config.training.max_replicas,
+                stop_at=None if rule is None else stops(rule, planned),
+                replicas=len(group.runs),
+                state=StateFile(group.state, {"data": dict(work.digests)}),
             )
-        except RuntimeError as error:  # torch's own, such as memory that ran out: the other groups go on
-            logger.debug("a group of %d runs failed", len(waiting), exc_info=True)
-            for run in waiting.values():
-                failures[name_of(run)] = str(error)
-                ledger.commit_error(place.runs / run.run_id, run, str(error))
-        before += len(group) * training.epochs
-    return failures
+        except Exception as error:  # such as memory that ran out: the other groups go on
+            # Record and state stay: the next sweep goes on from there.
+            logger.debug("%s failed", group, exc_info=True)
+            return fail(group, place, outcome, told(error), type(error).__name__)
+        grouping.close(group)
+    return outcome
 
 
-def commit(place: WorkDir, data: Data, run: PlannedRun, result: "RunResult") -> None:
-    """Writes the folder of a run that is done."""
+def fail(group: Group, place: WorkDir, ended: Outcome, reason: str, kind: str) -> dict[str, str]:
+    """Commits ``reason`` for the runs of a group that have not ended; returns the outcome of all."""
+    outcome = dict(ended)
+    for run in ledger.unfinished(group.runs, place.runs):
+        if run.run_id not in outcome:
+            outcome[run.run_id] = ledger.commit_error(place.runs / run.run_id, run, reason, kind)
+    return outcome
+
+
+def told(error: Exception) -> str:
+    """Returns an error with its notes; what nobody foresaw says of which type it is."""
+    foreseen = isinstance(error, FacetsError | OSError | RuntimeError) and str(error)
+    text = str(error) if foreseen else f"{type(error).__name__}: {error}"
+    return "; ".join([text, *getattr(error, "__notes__", [])])
+
+
+def commit(place: WorkDir, data: Data, run: PlannedRun, result: "RunResult", replicas: int) -> None:
+    """Writes the folder of a run that is done; ``replicas`` runs began their training together.
+
+    Float32 sums round differently with other ``replicas``, ``threads``, ``device_name`` or ``versions``, and
+    long training amplifies that: results of one run that differ have them in ``result.json`` for a reason.
+    """
+    import torch
+
     import temporal
+    from temporal import machine
 
     record = {
         "run_id": run.run_id,
@@ -109,9 +364,9 @@ def commit(place: WorkDir, data: Data, run: PlannedRun, result: "RunResult") -> 
         "metrics": result.metrics,
         "score": result.score,
         "seconds": result.seconds,
-        "device": result.device,
+        "replicas": replicas,
+        **machine.describe(torch.device(result.device)),
         "threads": result.threads,
-        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "identity": run.identity,
     }
     names = {
@@ -137,66 +392,63 @@ def name_of(run: PlannedRun) -> str:
     return f"{run.run_id} ({run.name}, seed {run.seed})"
 
 
-def training_settings(config: Config) -> "Training":
-    """Returns what the runs of a sweep share, as the temporal stage takes it."""
+def stops(rule: Rule, planned: Mapping["Run", PlannedRun]) -> "StopAt":
+    """Returns a rule over planned runs in the terms of the temporal stage."""
+    runs = {planned_run.run_id: run for run, planned_run in planned.items()}
+
+    def stop_at(epoch: int, scores: Mapping["Run", Sequence[float]]) -> "Collection[Run]":
+        named = {run_id: scores[run] for run_id, run in runs.items() if run in scores}
+        return [runs[run_id] for run_id in rule(epoch, named)]
+
+    return stop_at
+
+
+def training_settings(run: PlannedRun) -> "Training":
+    """Returns what the runs of a group share, as the temporal stage takes it; any of them tells it."""
     from temporal.settings import Training
 
-    return Training(**{field.name: getattr(config.training, field.name) for field in fields(Training)})
+    return Training(**shared_settings(run))  # type: ignore[arg-type]  # as pipeline.config checked them
 
 
-def run_settings(config: Config, run: PlannedRun) -> "Run":
+def run_settings(run: PlannedRun) -> "Run":
     """Returns one run as the temporal stage takes it."""
     from temporal.settings import Run
 
-    shared = config.training
-    return Run(
-        tasks=run.tasks,
-        attention=run.attention,
-        seed=run.seed,
-        lr=shared.lr,
-        weight_decay=shared.weight_decay,
-        dropout=shared.dropout,
-        loss_weights={str(task): weight for task, weight in shared.loss_weights.items()},
-    )
+    return Run(tasks=run.tasks, attention=run.attention, seed=run.seed, **own_settings(run))  # type: ignore[arg-type]
 
 
-def describe_plan(config: Config, place: WorkDir) -> str:
-    """Returns the plan of a sweep as text: settings, rows by seeds with the state of each run, and groups.
+def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
+    """Returns how many of ``runs`` train together: as many as fit, unless the configuration says a number.
 
-    Raises:
-        StoreError: the stores are missing; what a run is called depends on their content.
+    Groups of other settings take other memory: the number is that of the largest.
     """
-    planned = plan(config, open_data(place).digests)
-    left = ledger.unfinished(planned, place.runs)
-    split = groups(left, config.training.max_replicas)
-    rows: dict[str, list[str]] = {}
-    for run in planned:
-        rows.setdefault(run.name, []).append(f"{run.run_id} {ledger.status(place.runs / run.run_id)}")
-    lines = [
-        f"experiment {config.name}, runs in {place.runs}",
-        settings_line(config.training.model_dump()),
-        "",
-    ]
-    lines += table_lines(["row", *(f"seed {seed}" for seed in config.sweep.seeds)], rows)
-    lines += [
-        "",
-        f"{len(rows)} rows x {len(config.sweep.seeds)} seeds = {len(planned)} runs:"
-        f" {len(planned) - len(left)} finished, {len(left)} unfinished",
-        f"groups, one after the other: {', '.join(f'{len(group)} runs' for group in split) or 'none'}",
-    ]
-    return "\n".join(lines)
+    asked = config.training.max_replicas
+    if asked != "auto" or not runs:
+        return 1 if asked == "auto" else asked
 
+    from extract.engine import resolve_device
+    from temporal.capacity import replicas_that_fit
+    from temporal.tasks import TASKS
 
-def settings_line(settings: Mapping[str, Any]) -> str:
-    """Returns settings as ``key value`` pairs."""
-    return ", ".join(f"{key} {value}" for key, value in settings.items())
-
-
-def table_lines(head: Sequence[str], rows: Mapping[str, Sequence[str]]) -> list[str]:
-    """Returns a head and named rows as lines in columns of equal width."""
-    cells = [list(head), *([name, *row] for name, row in rows.items())]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+    records = records_of(data.labels).values()
+    frames = [record.frames for record in records if record.attrs["split"] == SCORED]
+    static = {bool(record.attrs.get("static", False)) for record in records}
+    alike: dict[Any, list[PlannedRun]] = {}
+    for run in runs:
+        alike.setdefault(training_settings(run), []).append(run)
+    return min(
+        replicas_that_fit(
+            [run_settings(run) for run in members],
+            training,
+            training.pca or data.feature_spec.dim,
+            {
+                task: spec.size(data.label_spec)
+                for task, spec in TASKS.items()
+                if any(task in r.tasks for r in members)
+            },
+            sum(frames),
+            resolve_device(config.training.device),
+            static,
+        )
+        for training, members in alike.items()
+    )

@@ -1,4 +1,4 @@
-"""The results table of a sweep: the planned runs aggregated over seeds, one row per combination.
+"""The results table of a sweep: the planned runs aggregated over seeds, a row per combination and settings.
 
 Not a trainer and not a writer: ``pipeline.sweep`` makes results, ``pipeline.report`` writes a ``Table``.
 """
@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.results import Column, Planned, Run, Status, columns_of, read_run
+from pipeline.rows import loss_weight, relevant, text_of
+from stores import documents
+from stores.documents import Json
 from stores.editions import Edition, edition
 from stores.errors import ConfigError, FacetsError
 
@@ -82,8 +85,8 @@ class Cell:
         sd: sample standard deviation (``ddof = 1``); None for a single seed.
         n: number of seeds.
         best: whether no other row has a higher mean in this column.
-        delta: mean over shared seeds of the difference to the single-task row; None for that row itself, or
-            if no seed is shared.
+        delta: mean over shared seeds of the difference to the single-task row with the same settings; None
+            for that row itself, or if there is no such row or no shared seed.
     """
 
     mean: float
@@ -95,19 +98,25 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One combination: its runs, one per seed, and their aggregated scores.
+    """One combination with its settings: its runs, one per seed, and their aggregated scores.
 
     Attributes:
-        name: such as ``A+AU+Attn``.
+        name: such as ``A+AU+Attn``, followed by the settings that differ from those of the sweep.
         tasks: tasks trained.
         attention: whether multi-task attention is on.
-        runs: every planned run, also those that failed or are missing.
+        settings: for every setting that the sweep varies, what this row has, as text; empty where the setting
+            cannot matter to the row.
+        baselines: for each task the name of the row that trains it alone with the same settings, if there is
+            one and it is another.
+        runs: every planned run, also those that failed, were stopped or are missing.
         cells: aggregated scores; a column without any finished run is absent.
     """
 
     name: str
     tasks: tuple[str, ...]
     attention: bool
+    settings: Mapping[str, str]
+    baselines: Mapping[str, str]
     runs: tuple[Run, ...]
     cells: Mapping[Column, Cell]
 
@@ -167,13 +176,60 @@ def build_table(runs_dir: Path, plan: Sequence[Planned], provenance: Provenance)
         name: tuple(read_run(runs_dir, p, columns + details) for p in row) for name, row in members.items()
     }
     _check_frames(runs_dir, [run for row in runs.values() for run in row])
-    single = {p.tasks[0]: name for name, (p, *_) in members.items() if len(p.tasks) == 1 and not p.attention}
-    cells = _cells(runs, single, columns + details)
+    first = {name: row[0] for name, row in members.items()}
+    baselines = _baselines(first)
+    cells = _cells(runs, baselines, columns + details)
+    varied = _varied(list(first.values()))
     rows = tuple(
-        Row(name, tuple(row[0].tasks), row[0].attention, runs[name], cells[name])
-        for name, row in members.items()
+        Row(
+            name=name,
+            tasks=tuple(planned.tasks),
+            attention=planned.attention,
+            settings={key: setting_text(planned, key) for key in varied},
+            baselines=baselines[name],
+            runs=runs[name],
+            cells=cells[name],
+        )
+        for name, planned in first.items()
     )
     return Table(columns, details, rows, provenance)
+
+
+def _varied(rows: Sequence[Planned]) -> list[str]:
+    """Returns the settings that the sweep varies, in the order of the configuration."""
+    own = {key for planned in rows for key in planned.settings}
+    if len({planned.training.get("attention") for planned in rows if planned.attention}) > 1:
+        own.add("attention")
+    return [key for key in rows[0].training if key in own]
+
+
+def setting_text(planned: Planned, key: str) -> str:
+    """Returns a setting of a run as text, such as ``0.0003`` or ``A:1,AU:0.1``; empty if it cannot matter."""
+    if key not in relevant(planned.tasks, planned.training, attention=planned.attention):
+        return ""
+    if key == "loss_weights":
+        return text_of({task: loss_weight(planned.training, task) for task in planned.tasks})
+    return text_of(planned.training[key])
+
+
+def _baselines(rows: Mapping[str, Planned]) -> dict[str, dict[str, str]]:
+    """Returns, per row and task, the row that trains the task alone, all that matters to it being equal."""
+
+    def alone(task: str, training: Mapping[str, Json]) -> bytes:
+        return documents.canonical([task, relevant((task,), training, attention=False)])
+
+    single = {
+        alone(planned.tasks[0], planned.training): name
+        for name, planned in rows.items()
+        if len(planned.tasks) == 1 and not planned.attention
+    }
+    found = {
+        name: {task: single.get(alone(task, planned.training), name) for task in planned.tasks}
+        for name, planned in rows.items()
+    }
+    return {
+        name: {task: base for task, base in tasks.items() if base != name} for name, tasks in found.items()
+    }
 
 
 def paired_delta(runs: Sequence[Run], baseline: Sequence[Run], column: Column) -> dict[int, float]:
@@ -229,7 +285,9 @@ def _check_frames(runs_dir: Path, runs: Sequence[Run]) -> None:
 
 
 def _cells(
-    runs: Mapping[str, Sequence[Run]], single: Mapping[str, str], columns: Sequence[Column]
+    runs: Mapping[str, Sequence[Run]],
+    baselines: Mapping[str, Mapping[str, str]],
+    columns: Sequence[Column],
 ) -> dict[str, dict[Column, Cell]]:
     """Aggregates over seeds and marks the best row of each column."""
     cells: dict[str, dict[Column, Cell]] = {name: {} for name in runs}
@@ -238,8 +296,8 @@ def _cells(
         means = {name: statistics.fmean(row) for name, row in values.items() if row}
         for name, mean in means.items():
             row = values[name]
-            baseline = single.get(column.task, name)
-            deltas = [] if baseline == name else [*paired_delta(runs[name], runs[baseline], column).values()]
+            baseline = baselines[name].get(column.task)
+            deltas = [] if baseline is None else [*paired_delta(runs[name], runs[baseline], column).values()]
             cells[name][column] = Cell(
                 mean=mean,
                 sd=statistics.stdev(row) if len(row) > 1 else None,

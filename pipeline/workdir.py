@@ -18,6 +18,7 @@ class WorkDir:
         table: folder of ``table.md`` and its siblings.
         corpus: root of the corpus, made or given.
         features: the feature store.
+        reductions: folder of the stores of features reduced to principal axes.
         imported: whether that store was given as it is, instead of being made by ``facets features``.
         labels: the label store.
         mapping: how the names of its labels were mapped, see ``extract.corpora.labelspace``.
@@ -32,6 +33,7 @@ class WorkDir:
     mapping: Path
     runs: Path
     splits: Path
+    reductions: Path
     imported: bool = False
 
 
@@ -50,6 +52,7 @@ def work_dir(config: Config, work: Path | None = None) -> WorkDir:
         mapping=data / "mapping.json",
         runs=data / "runs",
         splits=data / "splits.json",
+        reductions=data / "features",
         imported=config.features.store is not None,
     )
 

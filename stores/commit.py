@@ -13,7 +13,7 @@ import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -159,8 +159,12 @@ def publish_first(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def exclusive(file: Path) -> Iterator[None]:
+def exclusive(file: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
     """Lets one process at a time into the body: those that name the same file wait for each other.
+
+    Args:
+        file: what is locked.
+        on_wait: called if another process is in the body, before waiting for it.
 
     Raises:
         OSError: ``file`` cannot be opened for writing (which network file systems ask of a lock).
@@ -168,6 +172,11 @@ def exclusive(file: Path) -> Iterator[None]:
     descriptor = os.open(file, os.O_RDWR | os.O_NOFOLLOW)
     try:
         try:
+            if on_wait is not None:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    on_wait()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except OSError as error:
             _warn_of_no_locks(file.parent, error.strerror)

@@ -26,6 +26,7 @@ from temporal.training import RunResult
 FORMAT, VERSION = "facets-model", 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 STANDARDISER = ("standardiser.mean", "standardiser.std")
+COMPONENTS = "standardiser.components"
 
 
 def save(result: RunResult, folder: str | Path) -> None:
@@ -42,6 +43,8 @@ def save(result: RunResult, folder: str | Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     tensors = dict(model.network.state_dict())
     tensors.update(zip(STANDARDISER, (model.standardiser.mean, model.standardiser.std), strict=True))
+    if model.standardiser.components is not None:
+        tensors[COMPONENTS] = model.standardiser.components
     config: dict[str, Json] = {
         "format": FORMAT,
         "version": VERSION,
@@ -107,12 +110,16 @@ def _build(config: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> Train
         raise SpecMismatch(msg)
     run, training = Run(**config["run"]), Training(**config["training"])
     mean, std = (tensors.pop(name) for name in STANDARDISER)
-    sizes = {task: TASKS[task].size(label_spec) for task in run.tasks}
-    network = build(feature_spec.dim, sizes, training, attention=run.attention)
-    network.load_state_dict(tensors, strict=True)
-    if mean.shape != (feature_spec.dim,) or std.shape != mean.shape:
-        shapes = tuple(mean.shape), tuple(std.shape)
-        msg = f"standardiser has shapes {shapes}, expected ({feature_spec.dim},) twice"
+    components = tensors.pop(COMPONENTS) if training.pca else None
+    shapes = tuple(mean.shape), tuple(std.shape), None if components is None else tuple(components.shape)
+    dim = feature_spec.dim
+    expected = (dim,), (dim,), (dim, training.pca) if training.pca else None
+    if shapes != expected:
+        msg = f"standardiser has shapes {shapes}, expected {expected}"
         raise StoreError(msg)
+    standardiser = Standardiser(mean, std, components)
+    sizes = {task: TASKS[task].size(label_spec) for task in run.tasks}
+    network = build(standardiser.dim, sizes, training, attention=run.attention)
+    network.load_state_dict(tensors, strict=True)
     thresholds = {task: tuple(values) for task, values in config["thresholds"].items()}
-    return TrainedModel(network, Standardiser(mean, std), feature_spec, label_spec, run, training, thresholds)
+    return TrainedModel(network, standardiser, feature_spec, label_spec, run, training, thresholds)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from temporal.bank import Split, Standardiser, gather
+from temporal.bank import Split, Standardiser, minibatches
 from temporal.tasks import TASKS, Activation
 from temporal.windows import Windows, batches_alike
 
@@ -45,8 +45,8 @@ def predict(
     """
     sums: dict[str, Tensor] = {}
     count = np.zeros(split.frames, dtype=np.float32)
-    for chosen in batches_alike(windows, np.arange(len(windows), dtype=np.int64), batch_size):
-        batch = gather(split, windows, chosen, standardise)
+    pieces = batches_alike(windows, np.arange(len(windows), dtype=np.int64), batch_size)
+    for chosen, batch in zip(pieces, minibatches(split, windows, pieces, standardise), strict=True):
         for task, logits in forward(batch.features, batch.mask).items():
             values = ACTIVATIONS[TASKS[task].activation](logits)
             if task not in sums:
@@ -63,7 +63,7 @@ def predict(
             continue
         for window in chosen:
             count[windows.start[window] : windows.start[window] + windows.frames[window]] += 1
-    divisor = torch.from_numpy(count).to(split.features.device)[:, None]
+    divisor = torch.from_numpy(count).to(split.device)[:, None]
     return {task: total / divisor for task, total in sums.items()}
 
 

@@ -2,44 +2,47 @@
 
 Not a loop over epochs: ``temporal.training`` decides order, schedule and stopping. R = 1 is the plain case.
 
-All parameters of a replica are one row of an (R, P) tensor: AdamW, clipping, freezing, compaction and keeping
-the best epoch are row operations. ``torch.func`` maps the network over the rows; the input projection, which
-all replicas apply to the same minibatch, is one dense product for all of them. Nothing is averaged over
-replicas.
+All parameters of a replica are one row of an (R, P) tensor: the optimiser, clipping, freezing, compaction
+and keeping the best epoch are row operations. ``torch.func`` maps the network over the rows; the input
+projection, which all replicas apply to the same minibatch, is one dense product for all of them. Nothing is
+averaged over replicas.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from temporal.losses import Objective, Targets
+from temporal.models.heads import Heads
 from temporal.models.network import Network, initialise, part_seed
-from temporal.settings import Run, Training
+from temporal.precision import products, require_parity
+from temporal.settings import ATTENTIONS, MODELS, Run, Training, registered
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+PLATEAU_THRESHOLD = 1e-4
 PER_REPLICA = (
     *("parameters", "first_moment", "second_moment", "best", "steps", "lr", "weight_decay"),
-    *("alive", "active", "attend", "loss_weights"),
+    *("alive", "active", "attend", "loss_weights", "plateau_best", "plateau_waited"),
 )
 """Tensors of a stack whose first axis is the replicas."""
 
 
 def build(dim: int, sizes: Mapping[str, int], training: Training, *, attention: bool) -> Network:
     """Returns the network that ``training`` describes, on the CPU, not yet initialised."""
+    trunk = registered(MODELS[training.model])(training.projection or dim, training)
+    kind = registered(ATTENTIONS[training.attention])
     return Network(
-        dim,
-        sizes,
-        channels=training.channels,
-        levels=training.levels,
-        kernel_size=training.kernel_size,
-        projection=training.projection,
-        causal=training.causal,
-        attention=attention,
+        nn.Linear(dim, training.projection) if training.projection else None,
+        training.model,
+        trunk,
+        kind(trunk.channels, sizes, training) if attention else None,
+        Heads(trunk.channels, sizes),
     )
 
 
@@ -86,8 +89,9 @@ class Stack:
             rows.append(torch.cat([p.detach().reshape(-1) for p in network.parameters()]))
         self.shapes = {name: p.shape for name, p in network.named_parameters()}
         self.body = network
+        self.plain = build(dim, sizes, training, attention=False)
         self.project = network.projection is not None
-        self.body.projection = None
+        self.body.projection = self.plain.projection = None
         self.parameters = torch.stack(rows).to(device)
         self.first_moment = torch.zeros_like(self.parameters)
         self.second_moment = torch.zeros_like(self.parameters)
@@ -99,6 +103,8 @@ class Stack:
         self.steps = column([0.0] * len(runs))
         self.lr = column([run.lr for run in runs])
         self.weight_decay = column([run.weight_decay for run in runs])
+        self.plateau_best = column([-math.inf] * len(runs)).double()
+        self.plateau_waited = column([0.0] * len(runs))
         self.alive = torch.ones(len(runs), dtype=torch.bool, device=device)
         self.active = torch.tensor([[t in run.tasks for t in self.tasks] for run in runs], device=device)
         self.attend = torch.tensor([run.attention for run in runs], device=device)
@@ -114,7 +120,8 @@ class Stack:
         """Returns (R, layers, B, C) channel factors, each replica's from its own stream; None for none."""
         if not any(run.dropout for run in self.runs):
             return None
-        shape = (self.body.tcn.dropout_layers, batch, self.training.channels)
+        layers, width = self.body.trunk.dropout_shape
+        shape = (layers, batch, width)
         factors = []
         for run, stream in zip(self.runs, self.dropout_streams, strict=True):
             kept = torch.rand(shape, generator=stream) >= run.dropout
@@ -125,27 +132,59 @@ class Stack:
         self, parameters: Tensor, features: Tensor, mask: Tensor | None, dropout: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Returns logits (R, B, T, K) per task for ``parameters`` (R, P) and features (B, T, D)."""
-        pieces = torch.split(parameters, [math.prod(shape) for shape in self.shapes.values()], dim=1)
+        pieces = self._pieces()
+        lengths = [len(attends) for attends in pieces]
+        rows, active = torch.split(parameters, lengths), torch.split(self.active, lengths)
+        factors = torch.split(dropout, lengths) if dropout is not None else [None] * len(pieces)
+        parts = [
+            self._forward(attends, rows[index], active[index], features, mask, factors[index])
+            for index, attends in enumerate(pieces)
+        ]
+        return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
+
+    def _pieces(self) -> list[list[bool]]:
+        """Returns the replicas in pieces that run as one program each, as whether each uses attention.
+
+        On a CPU a step costs its arithmetic, so replicas without attention run apart from those with it and
+        do not compute it. On CUDA a step costs its launches, so there is one piece.
+        """
+        attend = [run.attention for run in self.runs]
+        return [list(alike) for _, alike in groupby(attend)] if self.device.type == "cpu" else [attend]
+
+    def _forward(
+        self,
+        attends: Sequence[bool],
+        parameters: Tensor,
+        active: Tensor,
+        features: Tensor,
+        mask: Tensor | None,
+        dropout: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Returns logits of neighbouring replicas; all arguments but features and mask are theirs."""
+        body = self.body if any(attends) else self.plain
+        attend = self.attend if len(set(attends)) > 1 else None
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        pieces = torch.split(parameters, sizes, dim=1)
         named = {
             name: piece.view(len(piece), *shape)
             for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }
         x, x_axis = features, None
         if self.project:
-            weight, bias = named.pop("projection.weight"), named.pop("projection.bias")
+            weight, bias = named["projection.weight"], named["projection.bias"]
             x = F.linear(features, weight.flatten(0, 1), bias.flatten())
             x = x.view(*features.shape[:2], *bias.shape)
             x_axis = 2
-        attend = self.attend if self.body.attention is not None else None
+        own = {name: named[name] for name, _ in body.named_parameters()}
 
         def one(
             part: dict[str, Tensor], x: Tensor, active: Tensor, attend: Tensor | None, dropout: Tensor | None
         ) -> dict[str, Tensor]:
-            logits: dict[str, Tensor] = functional_call(self.body, part, (x, mask, active, attend, dropout))
+            logits: dict[str, Tensor] = functional_call(body, part, (x, mask, active, attend, dropout))
             return logits
 
         axes = (0, x_axis, 0, None if attend is None else 0, None if dropout is None else 0)
-        logits: dict[str, Tensor] = torch.vmap(one, in_dims=axes)(named, x, self.active, attend, dropout)
+        logits: dict[str, Tensor] = torch.vmap(one, in_dims=axes)(own, x, active, attend, dropout)
         return logits
 
     def step(
@@ -157,7 +196,7 @@ class Stack:
         has_label: Tensor,
         lr_factor: float,
     ) -> StepReport:
-        """Takes one AdamW step (Loshchilov and Hutter 2019) for every replica that the minibatch can teach.
+        """Takes one step of Adam or AdamW for every replica that the minibatch can teach.
 
         A replica without a label in the minibatch is left exactly as it is, moments included. A replica whose
         loss or gradient is not finite is left as it was before this step and never learns again.
@@ -170,14 +209,12 @@ class Stack:
             has_label: (R,) bool, the minibatch holds a label of a task of the replica.
             lr_factor: factor of the schedule on every replica's learning rate.
         """
-        parameters = self.parameters.detach().requires_grad_()
-        logits = self.forward(parameters, features, mask, self.draw_dropout(len(features)))
-        losses = torch.vmap(lambda z: objective(z, targets))(logits)
-        losses = torch.where(self.active, losses, 0.0)
+        losses, gradient = self._gradient(
+            features, mask, targets, objective, self.draw_dropout(len(features)), self.training.precision
+        )
         loss = (losses * self.loss_weights).sum(1)
-        (gradient,) = torch.autograd.grad(loss.sum(), parameters)
         norm = gradient.norm(dim=1)
-        finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
+        finite = torch.isfinite(loss) & torch.isfinite(norm)
         self.alive &= finite
         learns = (self.alive & has_label).unsqueeze(1)
         # In place: these tensors are the largest there are, and a fresh one costs more than the arithmetic.
@@ -186,11 +223,53 @@ class Stack:
             scale = self.training.clip_norm / norm.clamp_min(self.training.clip_norm)
             gradient.mul_(torch.where(learns, scale.unsqueeze(1), 0.0))
         # Zero gradients and zero rates leave the other rows bit for bit as they are.
-        self._adamw(gradient, learns.to(gradient.dtype), lr_factor)
-        return StepReport(losses.detach(), finite)
+        self._update(gradient, learns.to(gradient.dtype), lr_factor)
+        return StepReport(losses, finite)
 
-    def _adamw(self, gradient: Tensor, learns: Tensor, lr_factor: float) -> None:
+    def pass_gate(
+        self, features: Tensor, mask: Tensor | None, targets: Targets, objective: Objective
+    ) -> None:
+        """Compares a minibatch's gradients without dropout in the precision of the training and in float32.
+
+        Raises:
+            ConfigError: they point elsewhere.
+        """
+        precision = self.training.precision
+        if precision != "float32":
+            plain, reduced = (
+                self._gradient(features, mask, targets, objective, None, each)[1]
+                for each in ("float32", precision)
+            )
+            require_parity(precision, plain, reduced)
+
+    def _gradient(
+        self,
+        features: Tensor,
+        mask: Tensor | None,
+        targets: Targets,
+        objective: Objective,
+        dropout: Tensor | None,
+        precision: str,
+    ) -> tuple[Tensor, Tensor]:
+        """Returns losses (R, N), 0 for tasks that a replica does not train, and gradients (R, P)."""
+        parameters = self.parameters.detach().requires_grad_()
+        # Cast by hand: autocast does not reach what vmap maps.
+        dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        mask, dropout = (None if x is None else x.to(dtype) for x in (mask, dropout))
+        with products(self.device, tf32=precision == "tf32"):
+            logits = self.forward(parameters.to(dtype), features.to(dtype), mask, dropout)
+            full = {task: values.float() for task, values in logits.items()}
+            losses = torch.vmap(lambda z: objective(z, targets))(full)
+            losses = torch.where(self.active, losses, 0.0)
+            (gradient,) = torch.autograd.grad((losses * self.loss_weights).sum(), parameters)
+        return losses.detach(), gradient
+
+    def _update(self, gradient: Tensor, learns: Tensor, lr_factor: float) -> None:
         """Updates moments and parameters; the memory of ``gradient`` (R, P) is used up."""
+        decoupled = self.training.optimizer == "adamw"
+        if not decoupled:
+            gradient.addcmul_(self.parameters, self.weight_decay * learns)
+            gradient.masked_fill_(learns == 0.0, 0.0)  # 0 times what overflowed is not 0
         self.steps += learns
         self.first_moment.lerp_(gradient, (1.0 - BETA1) * learns)
         self.second_moment.mul_(1.0 - (1.0 - BETA2) * learns).addcmul_(gradient, gradient, value=1.0 - BETA2)
@@ -200,8 +279,25 @@ class Stack:
         root = (1.0 - BETA2**steps).sqrt()
         update = torch.sqrt(self.second_moment, out=gradient).add_(EPSILON * root)
         torch.div(self.first_moment, update, out=update)
-        self.parameters.mul_(1.0 - rate * self.weight_decay)
+        if decoupled:
+            self.parameters.mul_(1.0 - rate * self.weight_decay)
         self.parameters.addcmul_(update, rate * root / (1.0 - BETA1**steps), value=-1.0)
+
+    def plateau(self, scores: Tensor) -> None:
+        """Cuts the rate of every replica whose score (R,) has not risen for ``plateau_patience`` epochs.
+
+        The rule is that of ``torch.optim.lr_scheduler.ReduceLROnPlateau(mode="max")``: to rise is to exceed
+        the best score by one part in 10^4.
+        """
+        score = scores.to(self.device, torch.float64).unsqueeze(1)
+        rises = score > self.plateau_best * (1.0 + PLATEAU_THRESHOLD)
+        self.plateau_best = torch.where(rises, score, self.plateau_best)
+        waited = torch.where(rises, 0.0, self.plateau_waited + 1.0)
+        cut = waited > self.training.plateau_patience
+        lower = torch.clamp(self.lr * self.training.plateau_factor, min=self.training.plateau_min_lr)
+        # A rate that starts below the smallest one stays where it is.
+        self.lr = torch.where(cut, torch.minimum(lower, self.lr), self.lr)
+        self.plateau_waited = torch.where(cut, 0.0, waited)
 
     def remember(self, rows: Sequence[int]) -> None:
         """Keeps the present parameters of ``rows`` as their best."""
@@ -215,6 +311,18 @@ class Stack:
             setattr(self, name, getattr(self, name).index_select(0, index))
         self.runs = [self.runs[row] for row in rows]
         self.dropout_streams = [self.dropout_streams[row] for row in rows]
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns all that training changes, by name; not a copy, so for use before the next step."""
+        streams = torch.stack([stream.get_state() for stream in self.dropout_streams])
+        return {**{name: getattr(self, name) for name in PER_REPLICA}, "dropout_streams": streams}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over ``state`` of a stack of the same replicas: its next steps are those of that stack."""
+        for name in PER_REPLICA:
+            getattr(self, name).copy_(state[name])
+        for stream, kept in zip(self.dropout_streams, state["dropout_streams"], strict=True):
+            stream.set_state(kept.clone())
 
     def best_weights(self, row: int) -> dict[str, Tensor]:
         """Returns the best parameters of one replica by name, on the CPU."""

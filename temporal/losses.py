@@ -4,7 +4,6 @@ Not reduced over tasks or replicas: each returns one number, 0 with zero gradien
 that a sum over tasks and replicas leaves every term as if it were alone.
 """
 
-import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from stores import LabelSpec
 from temporal.bank import Split, is_known
-from temporal.settings import LOSSES, Training
+from temporal.settings import LOSSES, Training, registered
 from temporal.tasks import TASKS, TaskSpec
 
 EPSILON = 1e-8
@@ -128,7 +127,7 @@ def ccc(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> 
 
 def bce(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
     """Binary cross-entropy; see ``binary_loss``."""
-    return partial(binary_loss, pos_weight=torch.ones(task.size(labels), device=train.features.device))
+    return partial(binary_loss, pos_weight=torch.ones(task.size(labels), device=train.device))
 
 
 def balanced_bce(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
@@ -144,7 +143,7 @@ def focal(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -
 
 def cross_entropy(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
     """Cross-entropy; see ``categorical_loss``."""
-    return partial(categorical_loss, class_weight=torch.ones(task.size(labels), device=train.features.device))
+    return partial(categorical_loss, class_weight=torch.ones(task.size(labels), device=train.device))
 
 
 def balanced_cross_entropy(train: Split, task: TaskSpec, labels: LabelSpec, training: Training) -> LossForm:
@@ -177,8 +176,8 @@ def objective(train: Split, labels: LabelSpec, training: Training) -> Objective:
     """Returns the losses that ``training`` asks for; ``balanced`` ones count the labels of ``train``."""
     forms: dict[str, LossForm] = {}
     for name, task in TASKS.items():
-        module, function = LOSSES[task.loss][training.loss_name(task.loss)].split(":")
-        forms[name] = getattr(importlib.import_module(module), function)(train, task, labels, training)
+        form = registered(LOSSES[task.loss][training.loss_name(task.loss)])
+        forms[name] = form(train, task, labels, training)
     return Objective(forms)
 
 

@@ -3,9 +3,11 @@
 Not the configuration file of an experiment: ``pipeline`` checks that and builds these.
 """
 
+import importlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from stores.errors import ConfigError
 from temporal.tasks import TASKS, canonical, combination_name
@@ -27,6 +29,41 @@ LOSSES: dict[str, dict[str, str]] = {
 To add one: a module with a function like those of ``temporal.losses`` and one line here.
 """
 
+MODELS: dict[str, str] = {
+    "tcn": "temporal.models.tcn:tcn",
+    "multiscale_tcn": "temporal.models.multiscale_tcn:multiscale_tcn",
+    "bigru": "temporal.models.bigru:bigru",
+    "transformer": "temporal.models.transformer:transformer",
+    "mlp": "temporal.models.tcn:mlp",
+}
+"""The sequence models by name, as ``module:function``: input channels and ``Training`` -> ``Trunk``.
+
+To add one: a module with a ``temporal.models.trunk.Trunk`` and such a function, and one line here.
+"""
+
+ATTENTIONS: dict[str, str] = {
+    "scalar": "temporal.models.gated:scalar",
+    "vector": "temporal.models.gated:vector",
+    "cross_task": "temporal.models.cross_task:cross_task",
+    "hierarchical": "temporal.models.hierarchical:hierarchical",
+}
+"""The kinds of multi-task attention by name, as ``module:function``: channels of the trunk, outputs of each
+task and ``Training`` -> ``TaskAttention``.
+
+To add one: a module with a ``temporal.models.attention.TaskAttention`` and such a function, one line here.
+"""
+
+
+def registered(reference: str) -> Any:
+    """Returns the function that a line of ``LOSSES``, ``MODELS`` or ``ATTENTIONS`` names, imported now."""
+    module, function = reference.split(":")
+    return getattr(importlib.import_module(module), function)
+
+
+OPTIMIZERS = ("adamw", "adam")
+SCHEDULES = ("cosine", "constant", "plateau")
+PRECISIONS = ("float32", "tf32", "bfloat16")
+
 
 def _check(condition: bool, message: str) -> None:  # noqa: FBT001  (reads as an assertion)
     if not condition:
@@ -41,8 +78,8 @@ class Run:
         tasks: tasks trained; put into canonical order.
         attention: whether multi-task attention gates the heads.
         seed: decides initial parameters and dropout, nothing else.
-        lr: peak learning rate of AdamW.
-        weight_decay: decoupled weight decay of AdamW, on every parameter.
+        lr: peak learning rate.
+        weight_decay: on every parameter; decoupled for ``adamw``, part of the gradient for ``adam``.
         dropout: probability that a channel is dropped, in [0, 1).
         loss_weights: weight of a task's loss; 1 where absent.
 
@@ -85,15 +122,29 @@ class Training:
         batch_size: windows per step.
         epochs: most epochs of a run; also the length of the learning-rate schedule.
         patience: epochs without a better score after which a run stops; 0 = never.
-        warmup: share of the schedule with a rising learning rate; cosine decay to 0 follows.
+        optimizer: ``adamw`` (Loshchilov and Hutter 2019) or ``adam`` (Kingma and Ba 2015).
+        schedule: of the learning rate after the warm-up: ``cosine`` decay to 0, ``constant``, or ``plateau``:
+            each run's rate is cut when its own validation score stops rising.
+        warmup: share of the schedule with a rising learning rate.
+        plateau_patience: epochs without a better score before the rate is cut.
+        plateau_factor: what the rate is multiplied by then.
+        plateau_min_lr: where cutting ends.
         clip_norm: largest gradient norm of a replica; 0 = no clipping.
-        causal: no frame sees a later one.
-        channels: TCN channels.
-        levels: TCN levels, dilation 1, 2, 4, ...
-        kernel_size: TCN taps.
-        projection: channels of a linear layer before the TCN, 0 = none.
+        model: the sequence model, one of ``MODELS``.
+        causal: no frame sees a later one; a bigru then has its forward direction alone.
+        channels: channels of every level of the model; a bigru halves them between its directions.
+        levels: depth of the model: TCN levels with dilation 1, 2, 4, ..., or layers.
+        kernel_size: TCN taps; multi-scale: of the middle branch. The other models have none.
+        projection: channels of a linear layer before the model, 0 = none.
+        attention: the kind of multi-task attention, one of ``ATTENTIONS``, of the runs that have attention.
+        attention_heads: heads of a transformer, and of cross-task attention.
         standardise: features are centred and scaled by the statistics of the valid training frames.
+        centre: the mean of each clip's valid frames is subtracted from its features first. A prediction then
+            depends on the whole clip, future included, whatever ``causal`` says.
+        pca: features are projected on so many principal axes of the valid training frames, 0 = not.
         data_seed: decides the order of windows, the same for all runs.
+        precision: of the products in a training step: ``float32``, ``tf32`` (CUDA), or ``bfloat16``, faster
+            where the processor has it. Evaluation is float32 always.
         au_loss: ``bce``; ``balanced`` = BCE with positives weighted by negatives / positives of the training
             labels, at most ``au_pos_weight_max``; ``focal`` = focal loss (Lin et al. 2017).
         au_focal_gamma: focusing exponent of the focal loss.
@@ -112,15 +163,26 @@ class Training:
     batch_size: int = 8
     epochs: int = 40
     patience: int = 10
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
     warmup: float = 0.05
+    plateau_patience: int = 5
+    plateau_factor: float = 0.1
+    plateau_min_lr: float = 1e-6
     clip_norm: float = 1.0
+    model: str = "tcn"
     causal: bool = True
     channels: int = 128
     levels: int = 4
     kernel_size: int = 5
     projection: int = 0
+    attention: str = "scalar"
+    attention_heads: int = 4
     standardise: bool = True
+    centre: bool = False
+    pca: int = 0
     data_seed: int = 0
+    precision: str = "float32"
     au_loss: str = "bce"
     au_focal_gamma: float = 1.0
     au_focal_alpha: float = 0.95
@@ -128,10 +190,29 @@ class Training:
     expr_loss: str = "cross_entropy"
 
     def __post_init__(self) -> None:
-        for name in ("window", "hop", "batch_size", "epochs", "channels", "levels", "kernel_size"):
+        for name in (
+            *("window", "hop", "batch_size", "epochs", "channels", "levels", "kernel_size"), "attention_heads"
+        ):  # fmt: skip
             value = getattr(self, name)
             _check(value >= 1, f"{name} {value}: expected >= 1")
-        for name in ("patience", "projection", "data_seed", "clip_norm", "au_focal_gamma"):
+        for name, known in (
+            ("optimizer", OPTIMIZERS),
+            ("schedule", SCHEDULES),
+            ("precision", PRECISIONS),
+        ):
+            value = getattr(self, name)
+            _check(value in known, f"{name} {value!r}: expected one of {', '.join(known)}")
+        _check(0 < self.plateau_factor < 1, f"plateau_factor {self.plateau_factor}: expected 0 < factor < 1")
+        for name in (
+            "plateau_patience",
+            "plateau_min_lr",
+            "patience",
+            "projection",
+            "pca",
+            "data_seed",
+            "clip_norm",
+            "au_focal_gamma",
+        ):
             value = getattr(self, name)
             _check(value >= 0, f"{name} {value}: expected >= 0")
         _check(
@@ -146,9 +227,29 @@ class Training:
         for name, kind in (("au_loss", "binary"), ("expr_loss", "categorical")):
             value = getattr(self, name)
             _check(value in LOSSES[kind], f"{name} {value!r}: expected one of {', '.join(LOSSES[kind])}")
+        for name, registry in (("model", MODELS), ("attention", ATTENTIONS)):
+            value = getattr(self, name)
+            _check(value in registry, f"{name} {value!r}: expected one of {', '.join(registry)}")
         _check(
             self.causal or self.kernel_size % 2 == 1,
             f"kernel_size {self.kernel_size} cannot be centred: give an odd kernel_size or causal: true",
+        )
+        channels, heads = self.channels, self.attention_heads
+        _check(
+            self.model != "multiscale_tcn" or (self.kernel_size >= 3 and channels >= 3),
+            f"kernel_size {self.kernel_size}, channels {channels}: a multiscale_tcn needs 3 of each or more",
+        )
+        _check(
+            self.model != "bigru" or self.causal or channels % 2 == 0,
+            f"channels {channels}: a centred bigru halves them between its directions, give an even number",
+        )
+        _check(
+            self.model != "transformer" or channels % (2 * heads) == 0,
+            f"channels {channels}, attention_heads {heads}: a transformer needs a multiple of {2 * heads}",
+        )
+        _check(
+            self.attention != "cross_task" or channels % heads == 0,
+            f"channels {channels}, attention_heads {heads}: cross_task needs a multiple of {heads}",
         )
 
     def loss_name(self, kind: str) -> str:

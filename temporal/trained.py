@@ -15,7 +15,7 @@ from torch import Tensor
 from stores import FeatureSpec, LabelSpec, differences
 from stores.errors import ConfigError, SpecMismatch
 from temporal import evaluate
-from temporal.bank import Split, Standardiser
+from temporal.bank import Split, Standardiser, centred
 from temporal.models import Network
 from temporal.settings import Run, Training
 from temporal.windows import cut
@@ -27,7 +27,7 @@ class TrainedModel:
 
     Attributes:
         network: has heads for the tasks of ``run`` alone.
-        standardiser: statistics of the training features.
+        standardiser: what maps features to the inputs of the network, by statistics of the training features.
         feature_spec: features it was trained on; others are refused.
         label_spec: names of its outputs.
         run: what was trained.
@@ -60,7 +60,7 @@ class TrainedModel:
     def predict(
         self, features: ArrayLike, valid: ArrayLike | None = None, *, static: bool = False
     ) -> dict[str, NDArray[np.float32]]:
-        """Predicts every frame of one clip.
+        """Predicts every frame of one clip, given whole: ``training.centre`` takes its mean as in training.
 
         Args:
             features: (T, D) float16 or float32, dense: row i is frame i.
@@ -92,6 +92,8 @@ class TrainedModel:
         split = Split(
             ("",), (0, len(x)), rows, torch.from_numpy(real).to(device), {}, frozenset({0} if static else ())
         )
+        if self.training.centre:
+            split = centred(split)
 
         def forward(batch: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
             return {task: logits.unsqueeze(0) for task, logits in self.network(batch, mask).items()}

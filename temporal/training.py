@@ -7,8 +7,8 @@ Not the arithmetic of a step, which is ``temporal.fused``, and not a writer of f
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -17,15 +17,18 @@ import torch
 from numpy.typing import NDArray
 
 from stores import LabelSpec
+from stores.documents import Json
 from stores.editions import Edition
 from stores.editions import edition as edition_named
 from stores.errors import ConfigError
 from stores.progress import Progress, silent
-from temporal import evaluate
-from temporal.bank import Bank, Split, Standardiser, gather, identity, statistics
+from temporal import evaluate, machine
+from temporal.bank import Bank, Split, Standardiser, minibatches
 from temporal.fused import Stack, build
 from temporal.losses import Objective, gather_targets, objective
 from temporal.metrics import Metrics, score, totals
+from temporal.reduction import prepared
+from temporal.resume import StateFile
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.trained import TrainedModel
@@ -37,13 +40,19 @@ EVALUATION_FACTOR = 4
 """Windows per evaluation batch, in training batches: no gradients are kept, so more fit."""
 
 
+StopAt = Callable[[int, Mapping[Run, Sequence[float]]], Collection[Run]]
+"""Given an epoch that ended and the score of every epoch so far of each run that trained it without failure:
+the runs to stop now."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunResult:
     """What came out of one run.
 
     Attributes:
         run: what was asked for.
-        status: ``done``, or ``failed`` with a ``reason``; a failed run has no model, metrics or predictions.
+        status: ``done``; ``failed`` with a ``reason``, or ``stopped`` because the caller said so: these have
+            no model, metrics or predictions.
         reason: one line, empty unless failed.
         metrics: ``metrics.totals`` of the validation split at the best epoch, for the tasks trained.
         score: mean over the tasks trained of CCC (V, A) or the edition's total (AU, EXPR); NaN if failed.
@@ -54,11 +63,13 @@ class RunResult:
         model: the weights of the best epoch.
         seconds: this run's share of the wall clock: each epoch's time divided by the replicas that shared it.
         device: where it trained.
-        threads: CPU threads of torch.
+        threads: CPU threads of torch; another number rounds float32 sums differently.
+        failed_step: the step of the last epoch at which a run failed, from 1; None if it failed after all
+            steps, or did not fail.
     """
 
     run: Run
-    status: Literal["done", "failed"]
+    status: Literal["done", "failed", "stopped"]
     reason: str
     metrics: Mapping[str, Metrics]
     score: float
@@ -70,13 +81,19 @@ class RunResult:
     seconds: float
     device: str
     threads: int
+    failed_step: int | None = None
 
 
-def lr_factor(step: int, steps: int, warmup: float) -> float:
-    """Returns the factor on the learning rate at ``step`` of ``steps``: warm-up, then cosine to 0."""
+def lr_factor(step: int, steps: int, warmup: float, schedule: str = "cosine") -> float:
+    """Returns the factor on the learning rate at ``step`` of ``steps``: warm-up, then ``schedule``.
+
+    ``plateau`` is constant here: what it cuts is each replica's own rate, see ``Stack.plateau``.
+    """
     rising = warmup * steps
     if step < rising:
         return (step + 1) / (math.ceil(rising) + 1)
+    if schedule != "cosine":
+        return 1.0
     return 0.5 * (1.0 + math.cos(math.pi * (step - rising) / max(steps - rising, 1.0)))
 
 
@@ -88,7 +105,9 @@ def fit(
     device: torch.device | str | None = None,
     progress: Progress = silent,
     on_result: Callable[[RunResult], None] | None = None,
+    stop_at: StopAt | None = None,
     replicas: int = 32,
+    state: StateFile | None = None,
 ) -> list[RunResult]:
     """Trains runs together and evaluates each at its best epoch.
 
@@ -99,38 +118,113 @@ def fit(
         device: if given, must be the bank's device.
         progress: called as ``("train", total, completed)`` in epochs of single runs.
         on_result: called with each result as soon as its run stops.
-        replicas: most runs trained at the same time; bounds memory. Another number rounds float32 sums
+        stop_at: asked after every epoch which runs end before their time; the others are not touched by it.
+        replicas: most runs trained at the same time; bounds memory. Where memory runs out all the same,
+            what is not finished starts again in groups of half the size. Another number rounds float32 sums
             differently, which long training amplifies, though less than a change of 1e-7 in the weights.
+        state: where to keep what is needed to go on after a kill; for ``replicas`` runs at most. A call with
+            the same arguments goes on from there, on the CPU with the same bytes as if it had never stopped,
+            and delivers again what ended after that state was written. Removed when all is delivered.
 
     Returns:
-        One result per run, in the order of ``runs``.
+        One result per run, in the order of ``runs``; those that had stopped before the state that training
+        went on from were delivered then and are left out.
 
     Raises:
         ConfigError: no runs, or a split lacks every label of a task that a run trains, or a wrong device.
     """
-    home = bank.train.features.device
+    home = bank.train.device
     if device is not None and torch.empty(0, device=device).device != home:
         msg = f"the bank is on {home}, training was asked for on {device}: load the bank on that device"
         raise ConfigError(msg)
     if not runs or replicas < 1:
         msg = f"{len(runs)} runs, {replicas} replicas at a time: expected at least one of each"
         raise ConfigError(msg)
+    if state is not None and len(runs) > replicas:
+        msg = f"{len(runs)} runs, {replicas} replicas at a time: one state is of runs that train together"
+        raise ConfigError(msg)
     _check_labels(bank, runs)
-    standardise = statistics(bank.train) if training.standardise else identity(bank.feature_spec.dim).to(home)
+    bank, standardise = prepared(bank, training)
     results: dict[int, RunResult] = {}
-    total = len(runs) * training.epochs
+    # In every stack those with attention side by side: neighbours that are alike run as one program.
+    order = sorted(range(len(runs)), key=lambda index: (index // replicas, runs[index].attention))
+    runs = [runs[index] for index in order]
 
     def deliver(position: int, result: RunResult) -> None:
-        results[position] = result
+        results[order[position]] = result
         if on_result is not None:
             on_result(result)
 
-    for first in range(0, len(runs), replicas):
-        positions = range(first, min(first + replicas, len(runs)))
-        sweep = _Sweep(bank, [runs[p] for p in positions], positions, training, standardise, deliver)
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
-            sweep.train(partial(_report, progress, total, first * training.epochs))
-    return [results[position] for position in range(len(runs))]
+    report = partial(_report, progress, len(runs) * training.epochs)
+    waiting = list(range(len(runs)))
+    while waiting:
+        positions, waiting = waiting[:replicas], waiting[replicas:]
+        make = partial(
+            _Sweep, bank, [runs[p] for p in positions], positions, training, standardise, deliver, stop_at
+        )
+        shortage = _train(make, partial(report, len(results) * training.epochs), state)
+        if state is not None:
+            state.remove()
+        if not shortage:
+            continue
+        state = None  # of a stack that does not fit
+        if home.type == "cuda":
+            torch.cuda.empty_cache()
+        if len(positions) == 1:
+            reason = f"no memory for even one replica ({shortage}): lower batch_size, window or channels"
+            deliver(positions[0], _failed(runs[positions[0]], reason, home))
+            continue
+        left = [p for p in positions if order[p] not in results]
+        replicas = max(1, len(left) // 2)
+        logger.warning(
+            "no memory for %d replicas (%s): from now on %d at a time", len(positions), shortage, replicas
+        )
+        waiting = left + waiting
+    return [results[position] for position in sorted(results)]
+
+
+def _train(make: Callable[[], "_Sweep"], report: Callable[[int], None], state: StateFile | None) -> str:
+    """Trains a stack; returns what the allocator says if memory runs out, and keeps nothing of the stack."""
+    sweep = None
+    try:
+        sweep = make()
+        with torch.backends.cudnn.flags(benchmark=False, deterministic=True, allow_tf32=False):
+            sweep.train(report, _keeper(state, sweep))
+    except Exception as error:
+        if _out_of_memory(error):
+            return str(error).splitlines()[0]
+        if sweep is not None:
+            error.add_note(
+                f"in epoch {sweep.epoch} of {sweep.training.epochs}, {len(sweep.stack)} runs together"
+            )
+        raise
+    return ""
+
+
+def _keeper(state: StateFile | None, sweep: "_Sweep") -> StateFile | None:
+    """Returns ``state`` with all that decides what it may be used for."""
+    if state is None:
+        return None
+    identity: dict[str, Json] = {
+        "given": state.identity,
+        "runs": [asdict(run) for run in sweep.stack.runs],
+        "training": asdict(sweep.training),
+        "machine": machine.describe(sweep.device),
+    }
+    return StateFile(state.path, identity)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def _failed(run: Run, reason: str, device: torch.device) -> RunResult:
+    logger.warning("%s, seed %d: %s", run.name, run.seed, reason)
+    return RunResult(
+        run, "failed", reason, {}, math.nan, 0, 0, [], {}, None, 0.0, str(device), torch.get_num_threads()
+    )
 
 
 def _report(progress: Progress, total: int, before: int, done: int) -> None:
@@ -163,8 +257,14 @@ class _State:
     metrics: dict[str, Metrics] = field(default_factory=dict)
     predictions: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     failure: str = ""
+    failed_step: int | None = None
+    stopped: bool = False
     seconds: float = 0.0
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns all but the predictions, which are arrays."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "predictions"}
 
 
 class _Sweep:
@@ -178,13 +278,16 @@ class _Sweep:
         training: Training,
         standardise: Standardiser,
         deliver: Callable[[int, RunResult], None],
+        stop_at: StopAt | None,
     ) -> None:
+        self.stop_at = stop_at
         self.bank, self.training, self.standardise, self.deliver = bank, training, standardise, deliver
-        self.device = bank.train.features.device
+        self.device = bank.train.device
         self.tasks = tuple(task for task in TASKS if any(task in run.tasks for run in runs))
         self.sizes = {task: TASKS[task].size(bank.label_spec) for task in self.tasks}
-        self.stack = Stack(bank.feature_spec.dim, self.sizes, runs, training, self.device)
+        self.stack = Stack(bank.train.dim, self.sizes, runs, training, self.device)
         self.states = [_State(position) for position in positions]
+        self.epoch = 0
         self.windows, self.validation_windows = (
             cut(split.offsets, training.window, training.hop, split.static)
             for split in (bank.train, bank.validation)
@@ -194,12 +297,16 @@ class _Sweep:
         self.rules = rules_of(bank.label_spec)
         self.labels = {task: bank.validation.labels[TASKS[task].array].cpu().numpy() for task in self.tasks}
 
-    def train(self, report: Callable[[int], None]) -> None:
-        epochs, completed = self.training.epochs, 0
-        for epoch in range(1, epochs + 1):
+    def train(self, report: Callable[[int], None], keeper: StateFile | None = None) -> None:
+        """Trains to the end, from the state in ``keeper`` if there is one that fits."""
+        epochs = self.training.epochs
+        trained, completed = (0, 0) if keeper is None else self._resume(keeper)
+        for epoch in range(trained + 1, epochs + 1):
+            self.epoch = epoch
             began, shared = time.perf_counter(), len(self.stack)
             losses = self._epoch(epoch)
             self._validate(epoch, losses)
+            self._stop(epoch)
             leaving = [row for row in range(shared) if self._is_over(row, epoch)]
             for state in self.states:
                 state.seconds += (time.perf_counter() - began) / shared
@@ -213,6 +320,37 @@ class _Sweep:
             if leaving:
                 self.stack.keep(staying)
                 self.states = [self.states[row] for row in staying]
+            if keeper is not None and keeper.due():
+                keeper.write(*self._snapshot(epoch, completed))
+
+    def _snapshot(self, epoch: int, completed: int) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Returns tensors and facts from which the epochs after ``epoch`` follow."""
+        tensors = {f"stack.{name}": tensor for name, tensor in self.stack.state().items()}
+        for state in self.states:
+            for task, values in state.predictions.items():
+                tensors[f"predictions.{state.position}.{task}"] = torch.from_numpy(values)
+        states = [state.facts() for state in self.states]
+        return tensors, {"epoch": epoch, "completed": completed, "states": states}
+
+    def _resume(self, keeper: StateFile) -> tuple[int, int]:
+        """Takes over the state that was kept; returns epochs trained and completed, 0 and 0 without one."""
+        kept = keeper.read()
+        if kept is None:
+            return 0, 0
+        tensors, facts = kept
+        first = self.states[0].position
+        # Exactly the replicas that were in the stack then: beside others float32 sums round differently.
+        self.stack.keep([state["position"] - first for state in facts["states"]])
+        self.stack.restore(
+            {name.removeprefix("stack."): tensor for name, tensor in tensors.items() if name[:6] == "stack."}
+        )
+        self.states = [_State(**state) for state in facts["states"]]
+        for run, state in zip(self.stack.runs, self.states, strict=True):
+            if state.best_epoch:
+                arrays = {task: tensors[f"predictions.{state.position}.{task}"] for task in run.tasks}
+                state.predictions = {task: array.numpy().copy() for task, array in arrays.items()}
+        logger.info("going on after epoch %d with %d runs: %s", facts["epoch"], len(self.states), keeper.path)
+        return facts["epoch"], facts["completed"]
 
     def _epoch(self, epoch: int) -> NDArray[np.float64]:
         """Trains one epoch; returns (R, N) mean losses over the minibatches that held a label of the task."""
@@ -222,14 +360,19 @@ class _Sweep:
         seen = np.zeros(len(self.tasks))
         failed_step = torch.zeros(len(self.stack), dtype=torch.int64, device=self.device)
         active = self.stack.active.cpu().numpy()
-        for index, chosen in enumerate(pieces):
+        gathered = minibatches(self.bank.train, self.windows, pieces, self.standardise)
+        for index, (chosen, batch) in enumerate(zip(pieces, gathered, strict=True)):
             present = self.labelled[:, chosen].any(1)
-            batch = gather(self.bank.train, self.windows, chosen, self.standardise)
             targets = gather_targets(self.bank.train, batch.rows, batch.usable, self.sizes)
             has_label = torch.from_numpy((active & present).any(1)).to(self.device)
             factor = lr_factor(
-                (epoch - 1) * steps + index, self.training.epochs * steps, self.training.warmup
+                (epoch - 1) * steps + index,
+                self.training.epochs * steps,
+                self.training.warmup,
+                self.training.schedule,
             )
+            if (epoch, index) == (1, 0):
+                self.stack.pass_gate(batch.features, batch.mask, targets, self.objective)
             step = self.stack.step(batch.features, batch.mask, targets, self.objective, has_label, factor)
             sums += step.losses
             seen += present
@@ -237,9 +380,9 @@ class _Sweep:
         for row, failed in enumerate(failed_step.tolist()):
             if failed:
                 where = f"epoch {epoch}, step {failed} of {steps}"
-                self.states[
-                    row
-                ].failure = f"loss or gradient not finite at {where}: lower lr or check the features"
+                state = self.states[row]
+                state.failure = f"loss or gradient not finite at {where}: lower lr or check the features"
+                state.failed_step = failed
         return sums.double().cpu().numpy() / np.maximum(seen, 1.0)
 
     def _validate(self, epoch: int, losses: NDArray[np.float64]) -> None:
@@ -252,6 +395,7 @@ class _Sweep:
             self.training.batch_size * EVALUATION_FACTOR,
         )
         improved = []
+        scores = np.full(len(self.stack), np.nan)
         for row, (run, state) in enumerate(zip(self.stack.runs, self.states, strict=True)):
             predictions = {t: evaluate.as_labels(t, values[t][row].cpu().numpy()) for t in run.tasks}
             if not state.failure and not all(np.isfinite(array).all() for array in predictions.values()):
@@ -259,7 +403,7 @@ class _Sweep:
             if state.failure:
                 continue
             entries = totals(self.labels, predictions, self.rules)
-            reached = score(entries)
+            scores[row] = reached = score(entries)
             own = {t: float(losses[row, self.tasks.index(t)]) for t in run.tasks}
             line: dict[str, Any] = {"epoch": epoch, "score": reached}
             line["loss"] = sum(run.loss_weights.get(t, 1.0) * loss for t, loss in own.items())
@@ -269,14 +413,27 @@ class _Sweep:
             state.history.append(line)
             if reached > state.score:
                 state.score, state.best_epoch = reached, epoch
-                state.metrics, state.predictions = entries, predictions
+                # A copy: these are rows of an array of all replicas, which would live as long as they do.
+                state.metrics, state.predictions = entries, {t: a.copy() for t, a in predictions.items()}
                 improved.append(row)
         self.stack.remember(improved)
+        if self.training.schedule == "plateau":
+            self.stack.plateau(torch.from_numpy(scores))
 
     def _is_over(self, row: int, epoch: int) -> bool:
         state, patience = self.states[row], self.training.patience
         waited = epoch - state.best_epoch
-        return bool(state.failure) or epoch == self.training.epochs or (patience > 0 and waited >= patience)
+        over = bool(state.failure) or epoch == self.training.epochs or (patience > 0 and waited >= patience)
+        return over or state.stopped
+
+    def _stop(self, epoch: int) -> None:
+        """Marks the runs that the caller stops; one that ends at this epoch anyway is not among them."""
+        if self.stop_at is None:
+            return
+        rows = {run: row for row, run in enumerate(self.stack.runs) if not self.states[row].failure}
+        scores = {run: [line["score"] for line in self.states[row].history] for run, row in rows.items()}
+        for run in self.stop_at(epoch, scores):
+            self.states[rows[run]].stopped = not self._is_over(rows[run], epoch)
 
     def _result(self, row: int, epoch: int) -> RunResult:
         state, run, threads = self.states[row], self.stack.runs[row], torch.get_num_threads()
@@ -284,7 +441,12 @@ class _Sweep:
             logger.warning("%s, seed %d: %s", run.name, run.seed, state.failure)
             return RunResult(
                 run, "failed", state.failure, {}, math.nan, 0, epoch, state.history, {}, None, state.seconds,
-                str(self.device), threads,
+                str(self.device), threads, state.failed_step,
+            )  # fmt: skip
+        if state.stopped:
+            return RunResult(
+                run, "stopped", "", {}, state.score, state.best_epoch, epoch, state.history, {}, None,
+                state.seconds, str(self.device), threads,
             )  # fmt: skip
         split = self.bank.validation
         predictions = {
@@ -300,13 +462,13 @@ class _Sweep:
         """Returns the best weights as a network that has the run's own parts and nothing else."""
         run, bank = self.stack.runs[row], self.bank
         sizes = {task: self.sizes[task] for task in run.tasks}
-        network = build(bank.feature_spec.dim, sizes, self.training, attention=run.attention)
+        network = build(bank.train.dim, sizes, self.training, attention=run.attention)
         weights = self.stack.best_weights(row)
         network.load_state_dict({name: weights[name] for name in network.state_dict()})
         thresholds = {task: (0.5,) * size for task, size in sizes.items() if TASKS[task].metric == "binary"}
         return TrainedModel(
             network,
-            self.standardise.to("cpu"),
+            (bank.reduction or self.standardise).to("cpu"),
             bank.feature_spec,
             bank.label_spec,
             run,

@@ -269,7 +269,7 @@ def test_a_group_that_runs_out_of_memory_is_listed_and_the_other_groups_go_on(fa
 
 
 def test_a_run_that_cannot_be_committed_is_listed_as_failed(facets, extracted, monkeypatch):
-    def refuse(place, data, run, result):
+    def refuse(place, data, run, *_):
         message = f"no room for {run.name}"
         raise RuntimeError(message)
 

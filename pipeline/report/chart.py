@@ -54,6 +54,11 @@ def trained_columns(table: Table) -> list[Column]:
     return [column for column in table.columns if any(column.task in row.tasks for row in table.rows)]
 
 
+def charted_rows(table: Table) -> list[Row]:
+    """Returns the rows of the charts: all but those that successive halving stopped with every seed."""
+    return [row for row in table.rows if row.count("stopped") < len(row.runs)]
+
+
 def as_png(table: Table) -> bytes:
     """Returns the chart as PNG, 150 dots per inch; its height follows the number of rows."""
     # matplotlib costs half a second and is of use here alone
@@ -63,16 +68,17 @@ def as_png(table: Table) -> bytes:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    columns = trained_columns(table)
+    columns, rows = trained_columns(table), charted_rows(table)
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-        figure = Figure(figsize=(2.2 + 2.6 * len(columns), 1.3 + 0.3 * len(table.rows)), layout="constrained")
+        names = 1.4 + 0.06 * max([14, *(len(row.name) for row in rows)])  # inches
+        figure = Figure(figsize=(names + 2.6 * len(columns), 1.3 + 0.3 * len(rows)), layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axes, column in zip(panels, columns, strict=True):
             _panel(axes, table, column)
-        shown = {kind(row) for row in table.rows}
+        shown = {kind(row) for row in rows}
         handles: list[Artist] = [
             Patch(color=COLOURS[k], label=label) for k, label in LEGEND.items() if k in shown
         ]
@@ -86,7 +92,8 @@ def as_png(table: Table) -> bytes:
 
 def _panel(axes: "Axes", table: Table, column: Column) -> None:
     left = lower_limit(table)
-    for y, row in enumerate(table.rows):
+    rows = charted_rows(table)
+    for y, row in enumerate(rows):
         cell = row.cells.get(column)
         if cell is None:
             if column.task in row.tasks:
@@ -106,8 +113,8 @@ def _panel(axes: "Axes", table: Table, column: Column) -> None:
     axes.set_title(column.header, fontsize=10)
     axes.set_xlim(left, 1.2)
     axes.set_xticks(ticks(left))
-    axes.set_ylim(len(table.rows) - 0.4, -0.6)
-    axes.set_yticks(range(len(table.rows)), [row.name for row in table.rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_yticks(range(len(rows)), [row.name for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)

@@ -9,12 +9,13 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 
 from pipeline.report import wording
-from pipeline.report.chart import LEGEND, kind, lower_limit, ticks, trained_columns
+from pipeline.report.chart import LEGEND, charted_rows, kind, lower_limit, ticks, trained_columns
 from pipeline.results import Column
 from pipeline.table import Cell, Row, Table
 
-NAMES, AXIS, BAR, MARGIN = 156, 260, 20, 22
-"""Chart geometry in CSS pixels: width of names, width of scores 0 to 1, height of a bar, room above."""
+NAMES, LETTER, AXIS, BAR, MARGIN = 156, 7, 260, 20, 22
+"""Chart geometry in CSS pixels: least width of names, width of a letter, of scores 0 to 1, height of a bar,
+room above."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def as_html(table: Table) -> str:
             legend=[(k, text) for k, text in LEGEND.items() if any(kind(row) == k for row in table.rows)],
             kind=kind,
             wording=wording,
-            names=NAMES,
+            names=names_width(table),
             bar=BAR,
             margin=MARGIN,
         )
@@ -97,12 +98,17 @@ def as_html(table: Table) -> str:
     )
 
 
+def names_width(table: Table) -> int:
+    """Returns the room for the names of the rows, which may tell settings."""
+    return max(NAMES, 8 + LETTER * max(len(row.name) for row in table.rows))
+
+
 def _panel(table: Table, column: Column) -> Panel:
-    left = lower_limit(table)
-    rows = [row for row in table.rows if column.task in row.tasks]
+    left, names = lower_limit(table), names_width(table)
+    rows = [row for row in charted_rows(table) if column.task in row.tasks]
 
     def place(score: float) -> float:
-        return round(NAMES + (score - left) * AXIS, 1)
+        return round(names + (score - left) * AXIS, 1)
 
     bars = []
     for i, row in enumerate(rows):

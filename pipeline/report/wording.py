@@ -8,6 +8,9 @@ from pipeline.table import Row, Table
 
 NOT_TRAINED = "---"
 
+UNSCORED: tuple[Status, ...] = ("failed", "missing", "stopped")
+"""What keeps a run from having scores, the gravest first."""
+
 BUNDLED_BACKBONE = "narrow_resnet50"
 """The one backbone that ships with this program; it has seen rendered faces only."""
 
@@ -23,16 +26,15 @@ def number(value: float) -> str:
 
 
 def no_score(row: Row, column: Column) -> str:
-    """Returns what stands in a cell that has no score: not trained, failed or missing."""
+    """Returns what stands in a cell that has no score: not trained, failed, stopped or missing."""
     if column.task not in row.tasks:
         return NOT_TRAINED
-    return "failed" if row.count("failed") else "missing" if row.count("missing") else "undefined"
+    return next((status for status in UNSCORED if row.count(status)), "undefined")
 
 
 def shortfall(row: Row) -> list[str]:
     """Returns what keeps a row from being complete, such as ``["failed (1/3)"]``; empty if nothing does."""
-    statuses: tuple[Status, ...] = ("failed", "missing")
-    return [f"{status} ({n}/{len(row.runs)})" for status in statuses if (n := row.count(status))]
+    return [f"{status} ({n}/{len(row.runs)})" for status in UNSCORED if (n := row.count(status))]
 
 
 def epochs(row: Row) -> str:
@@ -53,6 +55,8 @@ def footnotes(table: Table) -> list[tuple[str, str]]:
         ("Backbone", _backbone(table)),
         ("Software", f"facets {facts.facets_version}, feature specification {facts.features_digest[:12]}."),
     ]
+    if text := _stopped(table):
+        notes.insert(1, ("Stopped", text))
     notes += [("Rules", sentence) for sentence in facts.rules]
     for row in table.rows:
         notes += [
@@ -77,6 +81,19 @@ def _scores(table: Table) -> str:
             "+Attn: with multi-task attention, which gates the features that each task's head reads."
         )
     return " ".join(parts)
+
+
+def _stopped(table: Table) -> str:
+    """What successive halving ended, if it did: such scores are of fewer epochs and stay out of the table."""
+    ended = sorted(run.epochs for row in table.rows for run in row.runs if run.status == "stopped")
+    if not ended:
+        return ""
+    counts = ", ".join(f"{ended.count(epoch)} after epoch {epoch}" for epoch in dict.fromkeys(ended))
+    planned = sum(len(row.runs) for row in table.rows)
+    return (
+        f"{len(ended)} of {planned} runs were ended by successive halving ({counts}), because other settings"
+        " of the same combination scored higher by then. They have no score here."
+    )
 
 
 def _metrics(table: Table) -> str:
@@ -106,9 +123,11 @@ def _chance(table: Table) -> str:
 
 def _selection(table: Table) -> str:
     facts = table.provenance
+    own = {"epochs", "patience"} & set(table.rows[0].settings)
     text = (
         "epoch kept / epochs trained, medians over seeds;"
-        f" at most {facts.epochs}, stopped after {facts.patience} without improvement."
+        f" at most {facts.epochs}, stopped after {facts.patience} without improvement"
+        f"{', unless the row says otherwise' if own else ''}."
         f" Best epoch chosen on the validation split ({facts.selection})"
     )
     if facts.split == "validation":

@@ -1,59 +1,34 @@
-"""Multi-task attention: one softmax weight per active task and frame, each gating its own head.
+"""What multi-task attention is to the rest of the network: between the trunk and the heads, per frame.
 
-Not cross-attention between frames: a frame's weights depend on that frame's channels alone.
-
-Equations of the seed TCN project (Chrisa142857/ABAW2) in their 128-channel form, with each head gated by its
-own column: ``a = tanh(W_a h)``; for every active task t but the first, ``a *= sigmoid(W_t h)``;
-``alpha = softmax(W_o a)`` over the active tasks; ``h_t = alpha_t h``.
+Not a kind of attention: ``temporal.settings.ATTENTIONS`` lists those. None looks at another frame.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import cast
+from abc import ABC, abstractmethod
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from temporal.models.heads import Heads
 
-class MultiTaskAttention(nn.Module):
-    """Attention weights over tasks; inactive tasks have weight 0 and no influence.
 
-    Args:
-        channels: channels C of the trunk.
-        tasks: names of all tasks in canonical order; any subset can be active in a call.
+class TaskAttention(nn.Module, ABC):
+    """Base of every kind of multi-task attention.
+
+    A kind must run under ``torch.vmap``: no branch on values. It keeps three promises, which the tests check
+    for every kind that is registered. A task that is not active has no influence on the others, and its
+    parameters have no gradient. Where one task is active, or ``attend`` is False, the logits are those of
+    ``heads(h)``. A network built without a task has the same parameters less those of that task.
     """
 
-    def __init__(self, channels: int, tasks: Sequence[str]) -> None:
-        super().__init__()
-        self.tasks = tuple(tasks)
-        self.summary = nn.Linear(channels, channels)
-        # The first task in canonical order is first whenever it is active, so it never needs a gate.
-        self.gates = nn.ModuleDict({task: nn.Linear(channels, channels) for task in self.tasks[1:]})
-        self.score = nn.ModuleDict({task: nn.Linear(channels, 1) for task in self.tasks})
-
-    def forward(self, h: Tensor, active: Tensor) -> Tensor:
-        """Returns alpha.
+    @abstractmethod
+    def forward(self, h: Tensor, active: Tensor, attend: Tensor, heads: Heads) -> dict[str, Tensor]:
+        """Predicts every task.
 
         Args:
-            h: (B, C, T) float32.
-            active: (N,) bool, at least one True.
+            h: (B, C, T) float32, what the trunk found.
+            active: (N,) bool, at least one True: the tasks that take part.
+            attend: () bool, False switches the attention off.
+            heads: of the network, of which a kind can ask what one task's head makes of its own channels.
 
         Returns:
-            (B, N, T) float32; sums to 1 over active tasks, exactly 0 elsewhere, exactly 1 where one task is
-            active.
+            (B, T, K) logits per task; those of inactive tasks are meaningless.
         """
-        hidden = _pointwise(h, [self.summary, *cast("Iterable[nn.Linear]", self.gates.values())])
-        a, *gates = hidden.chunk(1 + len(self.gates), dim=1)
-        a = torch.tanh(a)
-        # A gate applies to every active task except the first of them.
-        gated = active & (torch.cumsum(active, 0) > 1)
-        for index, gate in enumerate(gates, start=1):
-            a = a * torch.where(gated[index], torch.sigmoid(gate), 1.0)
-        logits = _pointwise(a, list(cast("Iterable[nn.Linear]", self.score.values())))
-        return torch.softmax(logits.masked_fill(~active[:, None], float("-inf")), dim=1)
-
-
-def _pointwise(x: Tensor, layers: Sequence[nn.Linear]) -> Tensor:
-    """Returns the outputs of linear layers on (B, C, T), stacked along channels, as one product."""
-    weight = torch.cat([layer.weight for layer in layers])
-    return F.conv1d(x, weight.unsqueeze(-1), torch.cat([layer.bias for layer in layers]))

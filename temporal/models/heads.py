@@ -37,3 +37,8 @@ class Heads(nn.Module):
             gated = output if gate is None else output * gate[:, index : index + 1]
             logits[task] = gated.transpose(1, 2) + layers[index].bias
         return logits
+
+    def one(self, task: str, h: Tensor) -> Tensor:
+        """Maps the channels that one task sees, ``h`` (B, C, T), to its logits (B, T, K)."""
+        logits: Tensor = self.linear[task](h.transpose(1, 2))
+        return logits

@@ -1,51 +1,50 @@
-"""The whole temporal model: optional input projection, TCN, optional multi-task attention, all heads.
+"""The whole temporal model: optional input projection, trunk, optional multi-task attention, all heads.
 
 Not aware of replicas or training: it is one model, a pure function of its parameters and inputs.
 """
 
 import hashlib
 import math
-from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from temporal.models.attention import MultiTaskAttention
+from temporal.models.attention import TaskAttention
 from temporal.models.heads import Heads
-from temporal.models.tcn import TCN, WeightNormConv1d
+from temporal.models.trunk import Trunk
 
 
 class Network(nn.Module):
     """Features to logits.
 
     Args:
-        dim: feature dimension D.
-        sizes: outputs of each task it has a head for, in canonical order.
-        channels: TCN channels C of each level.
-        levels: TCN levels.
-        kernel_size: TCN taps.
-        projection: channels P of a linear layer before the TCN, or 0 for none.
-        causal: no frame sees a later one.
-        attention: whether multi-task attention is built.
+        projection: linear layer over the features of each frame, before the trunk; or None.
+        model: what the trunk is called in ``temporal.settings.MODELS``, also in the names of its parameters.
+        trunk: the sequence model.
+        attention: multi-task attention; or None.
+        heads: of every task, in canonical order.
     """
 
     def __init__(
         self,
-        dim: int,
-        sizes: Mapping[str, int],
-        *,
-        channels: int,
-        levels: int,
-        kernel_size: int,
-        projection: int,
-        causal: bool,
-        attention: bool,
+        projection: nn.Linear | None,
+        model: str,
+        trunk: Trunk,
+        attention: TaskAttention | None,
+        heads: Heads,
     ) -> None:
         super().__init__()
-        self.projection = nn.Linear(dim, projection) if projection else None
-        self.tcn = TCN(projection or dim, [channels] * levels, kernel_size, causal=causal)
-        self.attention = MultiTaskAttention(channels, tuple(sizes)) if attention else None
-        self.heads = Heads(channels, sizes)
+        self.projection = projection
+        self.model = model
+        self.add_module(model, trunk)
+        self.attention = attention
+        self.heads = heads
+
+    @property
+    def trunk(self) -> Trunk:
+        """The sequence model."""
+        return cast("Trunk", self.get_submodule(self.model))
 
     def forward(
         self,
@@ -59,24 +58,25 @@ class Network(nn.Module):
 
         Args:
             features: (B, T, D) float32, standardised.
-            mask: (B, T) float32, 0 on padding; None where nothing is padded.
+            mask: (B, T) float32, 0 on the padding at the end of a window; None where nothing is padded.
             active: (N,) bool, tasks that take part in the attention; None for all.
-            attend: () bool, False switches the attention off (every gate 1); None for on.
-            dropout: (layers, B, C) channel factors for the TCN; None for no dropout.
+            attend: () bool, False switches the attention off; None for on.
+            dropout: (layers, B, width) channel factors for the trunk; None for no dropout.
 
         Returns:
             (B, T, K) logits per task; those of inactive tasks are meaningless.
         """
         x = features if self.projection is None else self.projection(features)
-        h = self.tcn(x.transpose(1, 2), mask, dropout)
-        gate = None
-        if self.attention is not None:
-            if active is None:
-                active = torch.ones(len(self.attention.tasks), dtype=torch.bool, device=h.device)
-            gate = self.attention(h, active)
-            if attend is not None:
-                gate = torch.where(attend, gate, 1.0)
-        logits: dict[str, Tensor] = self.heads(h, gate)
+        h = self.trunk(x.transpose(1, 2), mask, dropout)
+        logits: dict[str, Tensor]
+        if self.attention is None:
+            logits = self.heads(h, None)
+            return logits
+        if active is None:
+            active = torch.ones(len(self.heads.sizes), dtype=torch.bool, device=h.device)
+        if attend is None:
+            attend = torch.ones((), dtype=torch.bool, device=h.device)
+        logits = self.attention(h, active, attend, self.heads)
         return logits
 
 
@@ -90,13 +90,23 @@ def initialise(network: Network, seed: int) -> None:
     """Initialises every named part from ``(seed, part name)``.
 
     A model that lacks a head, a gate or the attention therefore starts with the same remaining parameters.
+    Linear layers and plain convolutions are initialised here; a part with parameters of its own has a method
+    ``initialise(generator)``.
+
+    Raises:
+        TypeError: a part has parameters and no such method, so that they would not follow from the seed.
     """
     for name, part in network.named_modules():
         generator = torch.Generator().manual_seed(part_seed(seed, name))
-        if isinstance(part, WeightNormConv1d):
-            part.initialise(generator)
-        elif isinstance(part, nn.Linear | nn.Conv1d):
+        if isinstance(part, nn.Linear | nn.Conv1d):
             bound = 1.0 / math.sqrt(part.weight[0].numel())
             part.weight.uniform_(-bound, bound, generator=generator)
             if part.bias is not None:
                 part.bias.zero_()
+        elif isinstance(part, nn.LayerNorm):
+            part.reset_parameters()
+        elif hasattr(part, "initialise"):
+            part.initialise(generator)
+        elif next(part.parameters(recurse=False), None) is not None:
+            msg = f"{type(part).__name__} ({name}) has parameters: give it a method initialise(generator)"
+            raise TypeError(msg)

@@ -5,6 +5,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ import fault_commands
 import fault_disk
 import fault_injection
 import pytest
+
+# For the experiment that these campaigns share with the tests of the pipeline.
+sys.path.append(str(Path(__file__).parents[1] / "pipeline"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ import threading
 import pytest
 
 import stores
-from pipeline import cluster, configfile
-from pipeline.cluster import Cluster, Work, extract_here, extract_on, load_backbone
+from pipeline import configfile, extraction
+from pipeline.cluster import Cluster
+from pipeline.extraction import Work, extract_here, extract_on, load_backbone
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -29,7 +30,7 @@ def test_killed_terminated_and_crashed_workers_change_nothing_in_the_features(
     size, corpus, tmp_path, monkeypatch
 ):
     if not size.full:
-        pytest.skip("tests/pipeline/test_cluster.py kills two workers; the campaign kills thirty")
+        pytest.skip("tests/pipeline/test_extraction.py kills two workers; the campaign kills thirty")
     import torch
 
     torch.set_num_threads(1)
@@ -39,12 +40,12 @@ def test_killed_terminated_and_crashed_workers_change_nothing_in_the_features(
     crops = [clip.crops for clip in corpora.load("rendered", corpus, "abaw2").clips]
     alone = stores.create(tmp_path / "alone", backbone.feature_spec())
     extract_here(crops, backbone, alone, config.features)
-    monkeypatch.setattr(cluster, "FRAMES_PER_TASK", 1)
+    monkeypatch.setattr(extraction, "FRAMES_PER_TASK", 1)
     kills, chance = [], random.Random(0)
     for run in range(30):
         path = tmp_path / f"run{run}"
         store = stores.create(path, backbone.feature_spec())
-        connected = cluster.connected
+        connected = extraction.connected
         stop = threading.Event()
 
         class Watched:
@@ -63,7 +64,7 @@ def test_killed_terminated_and_crashed_workers_change_nothing_in_the_features(
                 return self.manager.__exit__(*error)
 
         with monkeypatch.context() as patch:
-            patch.setattr(cluster, "connected", Watched)
+            patch.setattr(extraction, "connected", Watched)
             report = extract_on(Cluster(workers=2), crops, Work(config.features, path, 1))
         assert report.failed == ()
         assert digests(store) == digests(alone)

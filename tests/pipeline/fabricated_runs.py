@@ -7,6 +7,7 @@ import json
 import random
 from dataclasses import dataclass
 
+from pipeline.config import Training
 from pipeline.table import Provenance
 from stores.editions import edition
 
@@ -33,16 +34,23 @@ class PlannedRun:
     tasks: tuple[str, ...]
     attention: bool
     seed: int
+    training: dict
+    settings: dict
+    bracket: str = ""
 
 
-def plan(names=SEED_ROWS, seeds=(0, 1, 2)):
+def plan(names=SEED_ROWS, seeds=(0, 1, 2), own=(), bracket=""):
+    """Runs of rows with these names; ``own`` are settings of a row, by its name."""
     return [
         PlannedRun(
             run_id=f"{i:06x}{seed:06x}",
             name=name,
-            tasks=tuple(part for part in name.split("+") if part != "Attn"),
-            attention=name.endswith("Attn"),
+            tasks=tuple(part for part in name.split(" ")[0].split("+") if part != "Attn"),
+            attention=name.split(" ")[0].endswith("Attn"),
             seed=seed,
+            training=Training().deciding() | dict(own).get(name, {}),
+            settings=dict(own).get(name, {}),
+            bracket=bracket,
         )
         for i, name in enumerate(names)
         for seed in seeds
@@ -100,6 +108,13 @@ def write_failure(runs_dir, run, error="loss is NaN at epoch 3"):
     folder = runs_dir / run.run_id
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "error.json").write_text(json.dumps({"error": error}))
+
+
+def write_stopped(runs_dir, run, scores=(0.1, 0.2)):
+    folder = runs_dir / run.run_id
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"bracket": run.bracket, "epochs": len(scores), "best_epoch": 1, "scores": list(scores)}
+    (folder / "stopped.json").write_text(json.dumps(record))
 
 
 def scattered(run):

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pipeline.config import Config, Render
 from pipeline.config import Training as TrainingSection
 from pipeline.configfile import PACKAGED, known_keys, load, packaged_path
-from pipeline.plan import row_name
+from pipeline.rows import sweep_rows
 from stores.errors import ConfigError
 
 SEED_ROWS = [
@@ -42,7 +42,7 @@ def write(tmp_path):
 
 
 def names(config):
-    return [row_name(row) for row in config.sweep.all_rows()]
+    return [row.name for row in sweep_rows(config)]
 
 
 @pytest.mark.parametrize("name", PACKAGED)
@@ -57,16 +57,26 @@ def test_the_demo_plans_the_eleven_rows_of_the_seed_project_with_three_seeds():
 
 
 def test_subsets_plans_fifteen_combinations_and_eleven_with_attention():
-    rows = load("subsets").sweep.all_rows()
-    assert len(rows) == len(set(rows)) == 26
+    rows = sweep_rows(load("subsets"))
+    assert len(rows) == len({row.name for row in rows}) == 26
     assert len({row.tasks for row in rows}) == 15
     assert sum(row.attention for row in rows) == 11
+
+
+def test_au_weights_are_those_of_the_loss_weight_experiment_and_one():
+    rows = sweep_rows(load("au_weights"))
+    weights = {
+        name: [row.training["loss_weights"].get("AU", 1) for row in rows if row.name.split()[0] == name]
+        for name in ("AU", "AU+EXPR", "AU+EXPR+Attn")
+    }
+    assert weights == {"AU": [1], "AU+EXPR": [0.1, 0.2, 0.3, 0.5, 1], "AU+EXPR+Attn": [0.1, 0.2, 0.3, 0.5, 1]}
+    assert [row.name for row in rows if "AU" not in row.tasks] == ["EXPR"]
 
 
 def test_the_demo_shows_every_key_and_its_default_where_there_is_one():
     raw = yaml.safe_load(packaged_path("demo").read_text())
     shown = {(*above, key) for above, section in sections(raw) for key in section}
-    alternatives = {("sweep", "product"), ("sweep", "exclude")}
+    alternatives = {("sweep", "product"), ("sweep", "exclude"), ("sweep", "halving")}
     wanted = {path for path in known_keys(Config) if path[:2] not in alternatives}
     nested = {("corpus", "parts"), ("corpus", "split")}  # shown in a comment, in one line
     wanted = {path for path in wanted if path[:2] not in nested or len(path) == 2}
@@ -100,6 +110,10 @@ def test_a_setting_on_the_command_line_wins_and_is_read_as_yaml():
         ("epochs: 3", "epochs: three", "my.yaml:5: training.epochs: found 'three'"),
         ("epochs: 3", "epochs: 0", "my.yaml:5: training.epochs: found 0"),
         ("epochs: 3", "hop: 301", "my.yaml:4: training: hop 301 is longer than window 300"),
+        ("epochs: 3", "model: lstm", "my.yaml:5: training.model: unknown model 'lstm'"),
+        ("epochs: 3", "model: lstm", "expected one of tcn, multiscale_tcn, bigru, transformer, mlp"),
+        ("epochs: 3", "attention: soft", "expected one of scalar, vector, cross_task, hierarchical"),
+        ("epochs: 3", "model: transformer\n  channels: 5", "yaml:4: training: channels 5, attention_heads 4"),
         ("epochs: 3", "epochs: 3\n  epochs: 4", "my.yaml:6: the key 'epochs' is already on line 5"),
         ("[AU, V]", "[AU, W]", "my.yaml:8: sweep.rows.0.tasks.1: found 'W'"),
         ("[AU, V]", "[AU, AU]", "a task is named twice"),
@@ -111,6 +125,15 @@ def test_a_setting_on_the_command_line_wins_and_is_read_as_yaml():
         ("seeds: [0]", "seeds: [0, 0]", "'seeds' must be one or more different numbers"),
         ("name: small", "name: ../small", "my.yaml:1: name: found '../small'"),
         ("features: ", "feature: ", "the key 'features' is missing"),
+        ("[AU, V]}", "[AU, V], training: {lrr: 1}}", "training.lrr', did you mean 'sweep.rows.training.lr'"),
+        ("[AU, V]}", "[AU, V], lr: 1}", "'sweep.rows.0.lr', did you mean 'sweep.rows.training.lr'"),
+        ("[AU, V]}", "[AU, V], training: {lr: -1}}", "my.yaml:8: sweep.rows.0.training.lr: found -1"),
+        ("[AU, V]}", "[AU, V], training: {loss_weights: {W: 1}}}", "found 'W', input should be"),
+        ("[AU, V]}", "[AU, V], training: {hop: 301}}", "0: row V+AU hop=301: hop 301 is longer"),
+        ("[AU, V]}", "[AU, V], training: {device: cpu}}", "'device' decides no result"),
+        ("[AU, V]}", "[AU, V], training: {attention: x}}", "write 'attention: KIND' beside 'tasks'"),
+        ("seeds: [0]", "halvin: {}", "did you mean 'sweep.halving'?"),
+        ("seeds: [0]", "halving: {eta: 1}", "sweep.halving.eta: found 1"),
         ("name: small", "name: [small", "is not YAML"),
     ],
 )  # fmt: skip
@@ -141,13 +164,44 @@ def test_a_mistake_in_a_setting_names_the_setting(write, setting, told):
 
 
 def test_a_missing_file_names_itself_and_the_packaged_ones(tmp_path):
-    with pytest.raises(ConfigError, match=r"nowhere\.yaml.*demo, subsets, smoke, affwild2"):
+    with pytest.raises(
+        ConfigError, match=r"nowhere\.yaml.*demo, subsets, au_weights, seed_recipe, smoke, affwild2"
+    ):
         load(tmp_path / "nowhere.yaml")
 
 
 def test_a_list_instead_of_a_mapping_is_refused(write):
     with pytest.raises(ConfigError, match="expected a mapping with the keys name"):
         load(write("- 1\n- 2\n"))
+
+
+AXES = SMALL.split("  rows:")[0] + "  product: {tasks: [[V], [A, AU]], training: {%s}}\n"
+
+
+@pytest.mark.parametrize(
+    ("axes", "told"),
+    [
+        (
+            "lrr: [1]",
+            "my.yaml:7: unknown key 'sweep.product.training.lrr', did you mean 'sweep.product.training.lr'?",
+        ),
+        ("lr: [1, 0]", "my.yaml:7: sweep.product.training.lr.1: found 0"),
+        ("lr: 0.1", "sweep.product.training.lr: found 0.1"),
+        ("lr: []", "the axis 'lr' has no value"),
+        ("loss_weights: [{}, {W: 1}]", "sweep.product.training.loss_weights.1.W"),
+        ("max_replicas: [1, 2]", "'max_replicas' decides no result"),
+        ("hop: [200, 301]", "row V hop=301: hop 301 is longer than window 300"),
+    ],
+)
+def test_a_mistake_in_an_axis_names_the_axis_or_the_row(write, axes, told):
+    with pytest.raises(ConfigError) as caught:
+        load(write(AXES % axes))
+    assert told in str(caught.value)
+
+
+def test_a_setting_alone_may_be_wrong_if_the_row_makes_it_right(write):
+    (row, *_) = sweep_rows(load(write(AXES % "window: [100], hop: [50]")))
+    assert (row.training["window"], row.training["hop"]) == (100, 50)
 
 
 def test_rows_keep_tasks_in_canonical_order(write):
@@ -164,6 +218,16 @@ def test_exclude_takes_out_the_rows_that_agree_in_every_key(write):
     assert "V+A+Attn" not in left
     with pytest.raises(ConfigError, match="leaves no row"):
         load(write(head + product % "[{attention: false}, {attention: true}]"))
+
+
+def test_exclude_compares_settings_as_they_are_understood(write):
+    text = AXES % "lr: [1.0e-3, 1.0e-4], hop: [100, 200]" + "  exclude: [%s]\n"
+    assert len(names(load(write(text % "{tasks: [V]}")))) == 4
+    left = names(load(write(text % "{training: {lr: 1e-3}}")))  # YAML reads 1e-3 as a string
+    assert left == ["V hop=100 lr=0.0001", "V lr=0.0001", "A+AU hop=100 lr=0.0001", "A+AU lr=0.0001"]
+    assert len(names(load(write(text % "{tasks: [A, AU], training: {lr: 1e-3, hop: 200}}")))) == 7
+    with pytest.raises(ConfigError, match=r"unknown key 'sweep.exclude.0.training.lrr'"):
+        load(write(text % "{training: {lrr: 1}}"))
 
 
 def test_rows_and_product_together_are_refused(write):
@@ -185,7 +249,7 @@ def test_every_setting_of_the_temporal_stage_can_be_set_and_has_its_default():
     of_rows = {"tasks", "attention", "seed"}
     of_a_run = {field.name: field for field in fields(Run) if field.name not in of_rows}
     ours = TrainingSection()
-    assert set(TrainingSection.model_fields) == {*shared, *of_a_run, "device", "max_replicas"}
+    assert set(TrainingSection.model_fields) == {*shared, *of_a_run, "device", "bank", "max_replicas"}
     for name, field in (shared | of_a_run).items():
         default = {} if name == "loss_weights" else field.default
         assert getattr(ours, name) == default, name

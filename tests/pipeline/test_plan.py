@@ -1,14 +1,20 @@
 """The plan of a sweep: which runs, under which ids, in which groups."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Row
 from pipeline.configfile import load
-from pipeline.plan import groups, plan, planned_run, row_name
+from pipeline.plan import evenly, groups, own_settings, plan, planned_run, shared_settings
+from pipeline.rows import SweepRow
+from stores.errors import ConfigError
 
 DATA = {"features": "f" * 64, "labels": "e" * 64}
+
+
+ANY = plan(load("demo"), DATA)[0]
 
 
 def ids(settings=(), data=DATA, source="demo"):
@@ -48,9 +54,9 @@ def test_an_id_does_not_depend_on_what_cannot_change_the_result(setting):
 
 @pytest.mark.parametrize(
     "setting",
-    ["training.lr=0.001", "training.epochs=3", "training.causal=false", "training.loss_weights={V: 2}"],
+    ["training.lr=0.001", "training.epochs=3", "training.causal=false", "training.data_seed=1"],
 )
-def test_an_id_depends_on_every_setting_of_the_training(setting):
+def test_an_id_depends_on_every_setting_that_all_runs_read(setting):
     assert not set(ids([setting]).values()) & set(ids().values())
 
 
@@ -66,22 +72,111 @@ def test_the_rows_that_two_sweeps_share_are_the_same_runs():
 
 
 def test_the_id_of_the_same_settings_never_changes():
-    run = planned_run(Row(tasks=("A", "V"), attention=True), 7, {"lr": 1e-3, "causal": True}, DATA)
-    assert run.run_id == "9f6e1509a39a"
+    training = {"lr": 1e-3, "causal": True, "loss_weights": {}, "au_loss": "bce"}
+    row = SweepRow("V+A+Attn", ("V", "A"), True, training, {})
+    assert planned_run(row, 7, DATA).run_id == "c04170fb71e4"
 
 
-def test_rows_are_named_as_the_temporal_stage_names_combinations():
-    from temporal import combination_name
-
-    for row in load("subsets").sweep.all_rows():
-        assert row_name(row) == combination_name(row.tasks, attention=row.attention)
+LR = "sweep={product: {tasks: [[V], [A, AU]], training: {lr: [1e-3, 1e-4], window: [64, 96]}}, seeds: [0, 1]}"
 
 
-@given(count=st.integers(0, 100), size=st.integers(1, 40))
+def test_a_run_is_the_same_whether_its_settings_are_shared_or_its_rows_own():
+    own = plan(load("demo", ["sweep={rows: [{tasks: [V], training: {lr: 1e-4, hop: 32}}]}"]), DATA)
+    shared = plan(load("demo", ["training.lr=1e-4", "training.hop=32", "sweep={rows: [{tasks: [V]}]}"]), DATA)
+    assert [run.run_id for run in own] == [run.run_id for run in shared]
+    assert (own[0].name, shared[0].name) == ("V hop=32 lr=0.0001", "V")
+
+
+def test_a_planned_run_carries_all_its_settings_resolved():
+    config = load("demo", [LR])
+    for run in plan(config, DATA):
+        assert run.training == config.training.deciding() | run.settings
+        assert not shared_settings(run).keys() & own_settings(run).keys()
+        assert shared_settings(run) | own_settings(run) == run.training
+
+
+def test_groups_have_their_shared_settings_in_common_and_keep_the_order_within():
+    runs = plan(load("demo", [LR]), DATA)
+    made = groups(runs, 4)
+    assert [len(group) for group in made] == [4, 4, 4, 4]
+    for group in made:
+        assert all(shared_settings(run) == shared_settings(group[0]) for run in group)
+        assert [runs.index(run) for run in group] == sorted(runs.index(run) for run in group)
+    assert sorted(run.run_id for group in made for run in group) == sorted(run.run_id for run in runs)
+
+
+@given(count=st.integers(1, 100), size=st.integers(1, 40))
 def test_groups_are_few_of_like_size_and_keep_the_order(count, size):
-    made = groups(range(count), size)
-    assert [run for group in made for run in group] == list(range(count))
+    runs = [replace(ANY, run_id=str(i)) for i in range(count)]
+    made = groups(runs, size)
+    assert [run for group in made for run in group] == runs
     assert len(made) == -(-count // size)
     lengths = [len(group) for group in made]
-    assert max(lengths, default=0) <= size
-    assert max(lengths, default=0) - min(lengths, default=0) <= 1
+    assert max(lengths) <= size
+    assert max(lengths) - min(lengths) <= 1
+
+
+@given(sizes=st.lists(st.integers(1, 12), min_size=1, max_size=20), size=st.integers(12, 40))
+def test_a_bracket_is_never_split_between_groups(sizes, size):
+    runs = [replace(ANY, run_id=f"{b}.{i}", bracket=str(b)) for b, n in enumerate(sizes) for i in range(n)]
+    made = evenly(runs, size)
+    assert all(0 < len(group) <= size for group in made)
+    homes = {run.bracket: set() for run in runs}
+    for number, group in enumerate(made):
+        for run in group:
+            homes[run.bracket].add(number)
+    assert all(len(numbers) == 1 for numbers in homes.values())
+    assert sum(map(len, made)) == len(runs)
+
+
+def test_no_runs_make_no_groups():
+    assert groups([], 4) == []
+
+
+AXES = "{tasks: [[V], [A, AU]], training: {lr: [1e-3, 1e-4, 1e-5], %s}}"
+HALVED = f"sweep={{product: {AXES}, halving: {{min_epochs: 4%s}}}}"
+
+
+def test_a_bracket_is_all_seeds_and_settings_of_a_combination_in_one_stack():
+    runs = plan(load("demo", [HALVED % ("window: [64, 96]", "")]), DATA)
+    brackets = {run.bracket: [r for r in runs if r.bracket == run.bracket] for run in runs}
+    assert len(brackets) == 4
+    for members in brackets.values():
+        assert len(members) == 9
+        assert len({run.tasks for run in members}) == len({run.training["window"] for run in members}) == 1
+    assert not any(run.bracket for run in plan(load("demo"), DATA))
+
+
+def test_halving_does_not_change_the_id_of_a_run_and_other_rules_make_other_brackets():
+    with_, other = (plan(load("demo", [HALVED % ("hop: [48]", rule)]), DATA) for rule in ("", ", eta: 2"))
+    without = plan(
+        load("demo", [(HALVED % ("hop: [48]", "")).replace(", halving: {min_epochs: 4}", "")]), DATA
+    )
+    assert [run.run_id for run in with_] == [run.run_id for run in without] == [run.run_id for run in other]
+    assert not {run.bracket for run in with_} & {run.bracket for run in other}
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (
+            "sweep={product: {tasks: [[V]], training: {hop: [32, 48]}}, halving: {min_epochs: 4}}",
+            "it halves the axes lr, weight_decay, dropout, loss_weights",
+        ),
+        (
+            HALVED % ("epochs: [4]", ""),
+            "trains 4 epochs, so no rung comes before its end: lower min_epochs, now 4",
+        ),
+    ],
+)
+def test_halving_that_would_do_nothing_is_refused(setting, told):
+    with pytest.raises(ConfigError, match=told):
+        plan(load("demo", [setting]), DATA)
+
+
+def test_a_bracket_that_fits_in_no_group_is_refused():
+    runs = plan(load("demo", [HALVED % ("hop: [48]", "")]), DATA)
+    with pytest.raises(
+        ConfigError, match=r"9 runs of V .* only 8 may train together: raise training.max_replicas"
+    ):
+        groups(runs, 8)

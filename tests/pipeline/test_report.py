@@ -6,12 +6,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from fabricated_runs import plan, provenance, scattered, write_failure, write_result
+from fabricated_runs import plan, provenance, scattered, write_failure, write_result, write_stopped
 from PIL import Image
 
 from pipeline.report import as_markdown, write_table
 from pipeline.report.csv import as_long_csv, as_wide_csv
-from pipeline.report.html import as_html
+from pipeline.report.html import as_html, names_width
 from pipeline.report.latex import as_latex
 from pipeline.table import build_table
 from stores.errors import ConfigError
@@ -186,3 +186,46 @@ def test_an_unknown_format_is_refused_before_anything_is_written(table, tmp_path
     with pytest.raises(ConfigError, match="pdf"):
         write_table(table, tmp_path / "out", ["md", "pdf"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def swept(tmp_path):
+    """Two rates and two AU weights; the slow rate was stopped by successive halving."""
+    own = {"V+AU lr=0.0003": {"lr": 0.0003}, "V+AU loss_weights=AU:0.1": {"loss_weights": {"AU": 0.1}}}
+    runs = plan(names=("V", "V+AU", *own), own=own, bracket="b")
+    for run in runs:
+        if "lr" in run.settings:
+            write_stopped(tmp_path / "runs", run)
+        else:
+            write_result(tmp_path / "runs", run, scattered(run))
+    return build_table(tmp_path / "runs", runs, provenance())
+
+
+def test_markdown_shows_rows_with_settings_and_what_halving_stopped(swept):
+    text = as_markdown(swept)
+    *_, slow, light = lines(text)
+    assert slow == ["V+AU lr=0.0003", "stopped (3/3)", "stopped", "---", "stopped", "---"]
+    assert light[0] == "V+AU loss_weights=AU:0.1"
+    assert "3 of 12 runs were ended by successive halving (3 after epoch 2)" in text
+
+
+def test_both_csv_have_a_column_for_every_varied_setting(swept):
+    rows = list(csv.DictReader(io.StringIO(as_long_csv(swept))))
+    by_row = {
+        r["row"]: (r["training.lr"], r["training.loss_weights"], r["status"], r["epochs"]) for r in rows
+    }
+    assert by_row == {
+        "V": ("0.001", "V:1", "done", "20"),
+        "V+AU": ("0.001", "V:1,AU:1", "done", "20"),
+        "V+AU lr=0.0003": ("0.0003", "V:1,AU:1", "stopped", "2"),
+        "V+AU loss_weights=AU:0.1": ("0.001", "V:1,AU:0.1", "done", "20"),
+    }
+    wide = list(csv.DictReader(io.StringIO(as_wide_csv(swept))))
+    assert [(r["training.lr"], r["done"], r["stopped"]) for r in wide] == [
+        ("0.001", "3", "0"), ("0.001", "3", "0"), ("0.0003", "0", "3"), ("0.001", "3", "0"),
+    ]  # fmt: skip
+
+
+def test_the_page_leaves_room_for_the_names_of_rows_with_settings(swept, table):
+    assert names_width(swept) > names_width(table)
+    assert "V+AU loss_weights=AU:0.1" in as_html(swept)

@@ -103,7 +103,16 @@ def test_a_run_interrupted_at_any_step_is_unfinished_and_can_be_committed_again(
 
 
 def test_a_failed_run_says_why_in_one_line_and_is_tried_again(tmp_path, run):
-    commit_error(tmp_path / run.run_id, run, "loss is not\nfinite")
+    commit_error(tmp_path / run.run_id, run, "loss is not\nfinite", "FloatingPointError", 3, 14)
+    assert json.loads((tmp_path / run.run_id / "error.json").read_text()) == {
+        "error": "loss is not finite",
+        "type": "FloatingPointError",
+        "epoch": 3,
+        "step": 14,
+        "run_id": run.run_id,
+        "name": run.name,
+        "seed": run.seed,
+    }
     assert status(tmp_path / run.run_id) == "failed"
     assert unfinished([run], tmp_path) == [run]
     assert read_run(tmp_path, run, ()).error == "loss is not finite"

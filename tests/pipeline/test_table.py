@@ -4,7 +4,16 @@ import statistics
 
 import numpy as np
 import pytest
-from fabricated_runs import FRAMES, SEED_ROWS, plan, provenance, scattered, write_failure, write_result
+from fabricated_runs import (
+    FRAMES,
+    SEED_ROWS,
+    plan,
+    provenance,
+    scattered,
+    write_failure,
+    write_result,
+    write_stopped,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -142,3 +151,60 @@ def test_an_empty_plan_and_a_metric_without_chance_level_are_refused(tmp_path):
         build_table(tmp_path, [], provenance())
     with pytest.raises(ConfigError, match="chance level"):
         build_table(tmp_path, plan(names=("AU",)), provenance(chance={"V": {"ccc": 0.0}}))
+
+
+OWN = {
+    "V lr=0.0003": {"lr": 0.0003},
+    "V+AU lr=0.0003": {"lr": 0.0003},
+    "V+AU loss_weights=AU:0.1": {"loss_weights": {"AU": 0.1}},
+}
+
+
+def test_a_row_is_compared_with_the_single_task_row_of_the_same_settings(tmp_path):
+    names = ("V", "V lr=0.0003", "V+AU", "V+AU lr=0.0003", "V+AU loss_weights=AU:0.1")
+    runs = plan(names=names, own=OWN)
+    values = dict(zip(names, (0.5, 0.3, 0.6, 0.7, 0.8), strict=True))
+    for run in runs:
+        write_result(tmp_path, run, values[run.name])
+    table = build_table(tmp_path, runs, provenance())
+    deltas = {row.name: row.cells[V].delta for row in table.rows}
+    assert deltas["V"] is deltas["V lr=0.0003"] is None
+    assert deltas["V+AU"] == pytest.approx(0.1)
+    assert deltas["V+AU lr=0.0003"] == pytest.approx(0.4)
+    assert deltas["V+AU loss_weights=AU:0.1"] == pytest.approx(0.3)  # what AU weighs is nothing to V alone
+    assert all(row.cells[AU].delta is None for row in table.rows if "AU" in row.tasks)  # there is no row AU
+
+
+def test_a_row_tells_every_varied_setting_that_can_matter_to_it(tmp_path):
+    table = full(tmp_path, plan(names=("V", "V+AU", *OWN), own=OWN))
+    settings = {row.name: dict(row.settings) for row in table.rows}
+    assert settings["V"] == {"lr": "0.001", "loss_weights": "V:1"}
+    assert settings["V+AU loss_weights=AU:0.1"] == {"lr": "0.001", "loss_weights": "V:1,AU:0.1"}
+    assert full(tmp_path, plan()).rows[0].settings == {}
+
+
+def test_a_stopped_run_is_counted_and_never_enters_a_mean_or_a_mark(tmp_path):
+    runs = plan(names=("V", "V lr=0.0003"), own=OWN, bracket="b")
+    for run in runs[:3]:
+        write_result(tmp_path, run, 0.2)
+    for run in runs[3:]:
+        write_stopped(tmp_path, run, scores=(0.8, 0.9))
+    kept, stopped = build_table(tmp_path, runs, provenance()).rows
+    assert stopped.count("stopped") == 3
+    assert stopped.cells == {}
+    assert [run.epochs for run in stopped.runs] == [2, 2, 2]
+    assert kept.cells[V].best
+    assert kept.cells[V].mean == pytest.approx(0.2)
+
+
+def test_a_run_that_another_bracket_stopped_is_missing(tmp_path):
+    (run,) = plan(names=("V",), seeds=(0,), bracket="b")
+    write_stopped(tmp_path, run)
+    (elsewhere,) = plan(names=("V",), seeds=(0,))
+    assert build_table(tmp_path, [elsewhere], provenance()).rows[0].count("missing") == 1
+
+
+def test_a_result_may_bear_the_name_that_another_sweep_gave_the_same_run(tmp_path):
+    runs = plan(names=("V",), seeds=(0,))
+    write_result(tmp_path, runs[0], 0.5, name="V lr=0.001")
+    assert build_table(tmp_path, runs, provenance()).rows[0].count("done") == 1

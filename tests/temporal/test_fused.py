@@ -53,6 +53,13 @@ def test_every_replica_equals_the_same_run_trained_alone(bank, tiny, projection,
         assert max((theirs[name] - moved[name]).abs().max().item() for name in theirs) > 0.02
 
 
+def test_one_program_for_all_equals_one_per_use_of_attention(bank, tiny, monkeypatch):
+    apart = run_steps(bank, tiny, MIXED, 20)
+    monkeypatch.setattr(Stack, "_pieces", lambda stack: [[run.attention for run in stack.runs]])
+    together = run_steps(bank, tiny, MIXED, 20)  # as on CUDA
+    assert (apart.parameters - together.parameters).abs().max().item() <= 1e-5
+
+
 def test_a_run_equals_a_model_built_without_the_other_heads(bank, tiny):
     run = MIXED[3]
     masked = run_steps(bank, tiny, [run], 50)
@@ -85,12 +92,13 @@ def test_a_replica_that_diverges_leaves_the_others_bit_for_bit_as_they_were(bank
     assert spoilt.steps.squeeze(1).tolist() == [20, 20, 7, 20, 20]
 
 
-def test_a_replica_that_diverges_keeps_the_parameters_it_had(bank, tiny):
+@pytest.mark.parametrize("optimizer", ["adamw", "adam"])
+def test_a_replica_that_diverges_keeps_the_parameters_it_had(bank, tiny, optimizer):
     def spoil(stack, step):
         if step == 7:
-            stack.lr[2] = 1e30  # its parameters overflow in this step, its loss in the next
+            stack.lr[2] = torch.inf  # its parameters overflow in this step, its loss in the next
 
-    spoilt = run_steps(bank, tiny, MIXED, 12, spoil=spoil)
+    spoilt = run_steps(bank, replace(tiny, optimizer=optimizer), MIXED, 12, spoil=spoil)
     assert spoilt.steps.squeeze(1).tolist()[2] == 8
     assert bool(torch.isfinite(spoilt.first_moment).all())
 
@@ -114,16 +122,40 @@ def test_a_minibatch_without_a_label_leaves_the_replica_untouched(bank, tiny):
         assert [torch.equal(old[row], new[row]) for row in range(5)] == (~has_label).tolist()
 
 
-def test_adamw_equals_torch(tiny):
+@pytest.mark.parametrize(("name", "torchs"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+def test_the_optimiser_equals_torch(tiny, name, torchs):
     run = Run(("V",), lr=1e-2, weight_decay=0.1)
-    stack = Stack(6, {"V": 1}, [run], tiny, torch.device("cpu"))
+    stack = Stack(6, {"V": 1}, [run], replace(tiny, optimizer=name), torch.device("cpu"))
     reference = torch.nn.Parameter(stack.parameters[0].clone())
-    optimiser = torch.optim.AdamW([reference], lr=1e-2, weight_decay=0.1)
+    optimiser = torchs([reference], lr=1e-2, weight_decay=0.1)
     for seed in range(20):
         reference.grad = torch.randn(reference.shape, generator=torch.Generator().manual_seed(seed))
-        stack._adamw(reference.grad[None].clone(), torch.ones(1, 1), 1.0)
+        stack._update(reference.grad[None].clone(), torch.ones(1, 1), 1.0)
         optimiser.step()
     torch.testing.assert_close(stack.parameters[0], reference.data)
+
+
+def test_each_replica_cuts_its_rate_where_torchs_plateau_schedule_does(tiny):
+    runs = [Run(("V",), lr=lr) for lr in (1e-2, 1e-3, 1e-5, 1e-7)]
+    training = replace(tiny, schedule="plateau", plateau_patience=2, plateau_factor=0.3, plateau_min_lr=1e-6)
+    stack = Stack(6, {"V": 1}, runs, training, torch.device("cpu"))
+    optimisers = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=run.lr) for run in runs[:3]]
+    schedules = [
+        torch.optim.lr_scheduler.ReduceLROnPlateau(each, "max", factor=0.3, patience=2, min_lr=1e-6)
+        for each in optimisers
+    ]
+    random = torch.Generator().manual_seed(0)
+    for epoch in range(60):
+        scores = torch.rand(4, generator=random, dtype=torch.float64) * 0.5 + epoch / 60 - 0.6
+        scores[1] = scores[1] if epoch % 7 else torch.nan
+        stack.plateau(scores)
+        for schedule, score in zip(schedules, scores.tolist(), strict=False):
+            schedule.step(score)
+        expected = [each.param_groups[0]["lr"] for each in optimisers]
+        assert stack.lr.squeeze(1).tolist() == pytest.approx([*expected, 1e-7], rel=1e-5)
+    assert expected != [run.lr for run in runs[:3]]
+    stack.keep([0, 2])
+    assert len(stack.plateau_waited) == len(stack.plateau_best) == 2
 
 
 def test_each_replica_is_clipped_by_its_own_norm(bank, tiny):

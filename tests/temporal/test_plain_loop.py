@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 import temporal
-from temporal.models import Network, initialise
+from temporal.fused import build
+from temporal.models import initialise
 from temporal.settings import Run
 
 SIZES = {"V": 1, "A": 1, "AU": 12, "EXPR": 7}
@@ -66,9 +67,8 @@ def plain_loop(bank, run, training):
     seen = train.features[train.valid]
     mean, std = seen.mean(0), seen.std(0, correction=0)
     scaled = {id(s): (s.features - mean) / std * s.valid[:, None] for s in (train, validation)}
-    model = Network(train.features.shape[1], {t: SIZES[t] for t in run.tasks}, channels=training.channels,
-                    levels=training.levels, kernel_size=training.kernel_size, projection=training.projection,
-                    causal=training.causal, attention=run.attention)  # fmt: skip
+    sizes = {t: SIZES[t] for t in run.tasks}
+    model = build(train.features.shape[1], sizes, training, attention=run.attention)
     initialise(model, run.seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=run.lr, weight_decay=run.weight_decay)
     windows = windows_of(train, training.window, training.hop)

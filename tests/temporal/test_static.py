@@ -8,13 +8,18 @@ import torch
 from conftest import DIM, make_split
 
 import stores
-from stores.testing import feature_spec, label_spec
+from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 from temporal import Bank, Split, load_bank
-from temporal.bank import gather, identity
+from temporal.bank import centred, gather, identity, minibatches
+from temporal.capacity import footprint
+from temporal.estimate import Shapes, estimate
 from temporal.evaluate import predict
 from temporal.losses import Targets, categorical_loss, ccc_loss, gather_targets, objective
+from temporal.models.multiscale_tcn import MultiScaleConv1d
 from temporal.models.tcn import TCN, WeightNormConv1d
-from temporal.settings import Run, Training
+from temporal.placement import HostFeatures, StoreFeatures
+from temporal.reduction import prepared
+from temporal.settings import MODELS, Run, Training
 from temporal.tasks import TASKS
 from temporal.training import fit
 from temporal.windows import IMAGES_PER_WINDOW, batches, batches_alike, cut, epoch_batches, epoch_order
@@ -52,10 +57,11 @@ def test_a_batch_holds_windows_or_images_and_images_fill_it():
     assert len(batches_alike(windows, np.arange(len(windows)), 2)) == len(pieces)
 
 
+@pytest.mark.parametrize("convolution", [WeightNormConv1d, MultiScaleConv1d])
 @pytest.mark.parametrize("causal", [True, False])
-def test_one_image_is_convolved_like_a_clip_of_one_padded_frame(causal):
+def test_one_image_is_convolved_like_a_clip_of_one_padded_frame(causal, convolution):
     torch.manual_seed(0)
-    conv = WeightNormConv1d(3, 4, 5, 2, causal=causal)
+    conv = convolution(3, 4, 5, 2, causal=causal)
     x = torch.randn(6, 3, 1)
     longer = torch.cat([torch.zeros(6, 3, 20), x, torch.zeros(6, 3, 20)], dim=-1)
     torch.testing.assert_close(conv(x), conv(longer)[..., 20:21])
@@ -176,3 +182,121 @@ def test_static_clips_and_weights_are_read_from_the_label_store(tmp_path):
     assert bank.train.weight.tolist() == [0.5] * 3 + [1.0] * 3
     assert bank.validation.static == frozenset()
     assert bank.validation.weight is None
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A feature store and a label store: of three training clips and two for validation one is static."""
+    folder, spec = tmp_path_factory.mktemp("pair"), feature_spec(8)
+    features, labels = stores.create(folder / "f", spec), stores.create(folder / "l", label_spec())
+    for seed, (clip, frames) in enumerate({"a": 30, "b": 141, "c": 25, "v": 20, "w": 33}.items()):
+        attrs = {"split": "validation" if clip in "vw" else "train"}
+        if clip in "bw":
+            attrs |= {"static": True, "weight": 0.5}
+        features.write(clip, feature_arrays(frames, spec, seed), {})
+        labels.write(clip, label_arrays(frames, label_spec(), seed), LABEL_ATTRS | attrs)
+    return features, labels
+
+
+def staged(split):
+    return replace(split, features=HostFeatures(split.features, torch.device("cpu")))
+
+
+@pytest.mark.parametrize("settings", [{"centre": True}, {"pca": 3, "centre": True}])
+def test_static_and_weighted_clips_train_to_the_same_bytes_wherever_the_features_lie(
+    pair, tiny, tmp_path, settings
+):
+    training = replace(tiny, epochs=2, **settings)
+    banks = [load_bank(*pair, placement=place, folder=tmp_path) for place in ("device", "store")]
+    assert isinstance(banks[1].train.features, StoreFeatures)
+    if "pca" not in settings:  # which is loaded anew
+        banks.append(replace(banks[0], train=staged(banks[0].train), validation=staged(banks[0].validation)))
+    runs = [Run(("V", "AU"), attention=True, lr=1e-2), Run(("EXPR",), seed=1, dropout=0.1, lr=1e-2)]
+    first, *others = (fit(bank, runs, training) for bank in banks)
+    for results in others:
+        for a, b in zip(first, results, strict=True):
+            assert a.status == "done"
+            assert a.history == b.history
+            weights = [result.model.network.state_dict() for result in (a, b)]
+            assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+            for clip, tasks in a.predictions.items():
+                assert all(np.array_equal(values, b.predictions[clip][t]) for t, values in tasks.items())
+
+
+def test_nothing_is_taken_from_static_rows_where_clips_are_centred(pair):
+    plain = load_bank(*pair).train
+    split = centred(plain)
+    assert not split.centres[1].any()
+    windows = cut(split.offsets, 12, 10, split.static)
+    pieces = batches_alike(windows, np.arange(len(windows)), 4)
+    single = identity(split.dim)
+    for chosen, seen, before in zip(
+        pieces, minibatches(split, windows, pieces, single), minibatches(plain, windows, pieces, single),
+        strict=True,
+    ):  # fmt: skip
+        assert torch.equal(seen.features, before.features) == windows.static[chosen[0]]
+    moving = centred(replace(plain, static=frozenset()))
+    assert moving.centres[1].abs().max() > 0
+    assert torch.equal(moving.centres[[0, 2]], split.centres[[0, 2]])
+
+
+def test_a_trained_model_predicts_centred_shards_as_in_training(pair, tiny):
+    bank = load_bank(*pair)
+    result = fit(bank, [Run(("EXPR",), lr=1e-2)], replace(tiny, epochs=2, centre=True))[0]
+    arrays = [pair[0].read("w", name) for name in ("features", "valid")]
+    alone = result.model.predict(*arrays, static=True)["EXPR"]
+    np.testing.assert_allclose(alone, result.predictions["w"]["EXPR"], atol=1e-6)
+
+
+def test_axes_of_centred_features_are_not_those_of_the_same_clips_as_videos(pair, tmp_path):
+    bank = load_bank(*pair, folder=tmp_path)
+    videos = replace(
+        bank,
+        train=replace(bank.train, static=frozenset()),
+        validation=replace(bank.validation, static=frozenset()),
+    )
+    axes = {}
+    for centre in (True, False):
+        for name, each in (("static", bank), ("videos", videos)):
+            axes[centre, name] = prepared(each, Training(pca=3, centre=centre))[0].reduction.components
+    assert not torch.equal(axes[True, "static"], axes[True, "videos"])
+    assert torch.equal(axes[False, "static"], axes[False, "videos"])
+    assert len(list(tmp_path.glob("f.axes-*"))) == 3
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("causal", [True, False])
+def test_every_model_trains_on_images_and_predicts_each_from_itself_alone(tiny, model, causal):
+    train, validation = (replace(make_split([20, 90], s), static=frozenset({1})) for s in (1, 2))
+    bank = Bank(train, validation, feature_spec(DIM, "float32"), label_spec())
+    training = replace(tiny, epochs=1, model=model, causal=causal, channels=6, attention_heads=1)
+    runs = [Run(("V", "EXPR"), attention=True, dropout=0.1), Run(("AU",), seed=1)]
+    result = fit(bank, runs, training)[0]
+    assert result.status == "done"
+    x, valid = train.features[20:].numpy(), train.valid[20:].numpy()
+    whole = result.model.predict(x, valid, static=True)["EXPR"]
+    backwards = result.model.predict(x[::-1].copy(), valid[::-1].copy(), static=True)["EXPR"]
+    np.testing.assert_allclose(backwards[::-1], whole, atol=1e-6)
+    alone = result.model.predict(x[7:8], valid[7:8])["EXPR"]
+    np.testing.assert_allclose(alone[0], whole[7], atol=1e-6)
+
+
+def test_the_footprint_is_that_of_the_larger_kind_of_minibatch():
+    run, sizes = [Run(("V", "AU"))], {"V": 1, "AU": 12}
+    for window in (8, 100):  # fewer and more frames than there are images in their place
+        training = Training(window=window, hop=8, batch_size=4, channels=16, levels=2, kernel_size=3)
+        kinds = [footprint(run, training, 32, sizes, 100, kind) for kind in ((False,), (True,))]
+        assert footprint(run, training, 32, sizes, 100) == kinds[0]
+        assert (kinds[0].activations < kinds[1].activations) == (window == 8)
+        both = footprint(run, training, 32, sizes, 100, (False, True))
+        assert both.activations == max(kind.activations for kind in kinds)
+
+
+def test_the_estimate_counts_images_as_training_reads_them():
+    training = Training(window=16, hop=8, batch_size=4, epochs=5, channels=4, levels=2, kernel_size=3)
+    shapes = Shapes([40, 600, 7], [30, 9], feature_spec(8), label_spec(), frozenset({1}), frozenset({1}))
+    cost = estimate([Run(("V",))], training, shapes)
+    assert cost.windows == 4 + 600 + 1
+    assert cost.frames == 4 * 16 + 600 + 7
+    assert cost.steps == 2 + 3
+    assert cost.replica_bytes > 0

@@ -4,8 +4,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from stores.errors import ConfigError
-from temporal.models import TCN
-from temporal.models.tcn import WeightNormConv1d
+from temporal.models.tcn import TCN, WeightNormConv1d
 
 
 def test_the_seed_configuration_has_968832_parameters_and_sees_121_frames():

@@ -176,3 +176,53 @@ def test_settings_out_of_range_are_refused_by_name(build, message):
 def test_runs_hash_and_compare_by_what_they_are():
     assert Run(("AU", "A")) == Run(("A", "AU"))
     assert hash(Run(("A",), loss_weights={"A": 2.0})) == hash(Run(("A",), loss_weights={"A": 2.0}))
+
+
+def test_a_run_that_the_caller_stops_leaves_and_changes_no_other(bank, tiny):
+    asked = []
+
+    def stop_at(epoch, scores):
+        asked.append((epoch, {run.name: list(values) for run, values in scores.items()}))
+        return [RUNS[1]] if epoch == 2 else []
+
+    training = replace(tiny, epochs=4)
+    kept, stopped, other = temporal.fit(bank, RUNS[:3], training, stop_at=stop_at)
+    full = temporal.fit(bank, RUNS[:3], training)
+    assert (stopped.status, stopped.epochs, stopped.model, stopped.predictions) == ("stopped", 2, None, {})
+    assert stopped.history == full[1].history[:2]
+    assert stopped.score == max(line["score"] for line in stopped.history)
+    for a, b in ((kept, full[0]), (other, full[2])):
+        assert (a.status, a.epochs, a.best_epoch) == ("done", 4, b.best_epoch)
+        for name, tensor in a.model.network.state_dict().items():
+            torch.testing.assert_close(tensor, b.model.network.state_dict()[name], rtol=0, atol=1e-5)
+    assert [epoch for epoch, _ in asked] == [1, 2, 3, 4]
+    assert [sorted(scores) for _, scores in asked] == [sorted(r.name for r in RUNS[:3])] * 2 + [
+        sorted((RUNS[0].name, RUNS[2].name))
+    ] * 2
+    assert asked[3][1]["V"] == [line["score"] for line in kept.history]
+
+
+def test_a_run_that_ends_by_itself_is_done_whatever_the_caller_says_and_a_failed_one_is_not_asked_about(
+    bank, tiny
+):
+    wild, seen = Run(("EXPR",), seed=0, lr=1e30), []
+
+    def stop_at(epoch, scores):
+        seen.append(set(scores))
+        return list(scores)
+
+    done, failed = temporal.fit(bank, [RUNS[0], wild], replace(tiny, epochs=1), stop_at=stop_at)
+    assert (done.status, failed.status) == ("done", "failed")
+    assert seen == [{RUNS[0]}]
+
+
+def test_each_run_follows_the_plateau_of_its_own_score(bank, tiny):
+    training = replace(tiny, schedule="plateau", warmup=0.0, plateau_patience=0, plateau_factor=0.2)
+    runs = [Run(("V",), lr=0.03), Run(("AU", "EXPR"), attention=True, seed=1, lr=0.01), Run(("A",), lr=0.02)]
+    together = temporal.fit(bank, runs, training)
+    constant = temporal.fit(bank, runs, replace(training, schedule="constant"))
+    for run, result, plain in zip(runs, together, constant, strict=True):
+        (alone,) = temporal.fit(bank, [run], training)
+        scores = [[line["score"] for line in each.history] for each in (result, alone, plain)]
+        assert scores[0] == pytest.approx(scores[1], abs=2e-3)
+        assert scores[0] != pytest.approx(scores[2], abs=2e-3)

@@ -1,0 +1,171 @@
+"""Extraction by many processes: clips go to the workers of a cluster, results stay on disk.
+
+Not the cluster, which is ``pipeline.cluster``, nor the extractor, which is ``extract.engine``.
+"""
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.cluster import Cluster, connected, run_tasks
+from pipeline.config import Features
+from stores.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from extract.backbones.backbone import Backbone
+    from extract.corpora import Crops
+    from extract.engine import Report
+    from stores import Store
+
+FRAMES_PER_TASK = 4096
+"""At least so many frames, or one clip: beside seconds of work the millisecond that dask takes is nothing."""
+
+DEADLY = "the workers that extract it die: look at its crops, and at the workers' memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a worker must know beside its clips; paths must mean the same on every machine.
+
+    Attributes:
+        settings: the backbone and how it computes.
+        store: the feature store.
+        threads: of torch on the CPU, or None for what the worker's environment says.
+    """
+
+    settings: Features
+    store: Path
+    threads: int | None
+
+
+def extract_on(
+    cluster: Cluster,
+    crops: "Sequence[Crops]",
+    work: Work,
+    progress: Progress = silent,
+) -> "Report":
+    """Extracts every clip that the store does not hold yet, or holds from other crops, on a cluster.
+
+    A task is some clips; it may run twice, on two workers even, and the result is the same. Workers that die
+    are replaced and their clips done by others. A clip on which workers die again and again fails alone.
+
+    Args:
+        cluster: where.
+        crops: the clips.
+        work: how.
+        progress: called with the frames done.
+
+    Returns:
+        As ``extract.engine.extract_clips``.
+
+    Raises:
+        ConfigError: the cluster cannot be reached, or has no such device.
+        FacetsError: whatever ends an extraction, on whichever worker.
+    """
+    import stores
+    from extract.engine import FailedClip, Report, Stages, plan
+
+    began = time.perf_counter()
+    store = stores.open(work.store)
+    pending, unchanged, failed = plan(crops, store, progress)
+    reports: list[Report] = []
+    if pending:
+        tasks = shards([clip for clip, _ in pending])
+        total, done = sum(frames_of(task) for task in tasks), 0
+
+        def finished(task: "Sequence[Crops]", report: Report | None) -> None:
+            nonlocal done
+            done += frames_of(task)
+            if report is None:
+                failed.extend(FailedClip(clip.id, DEADLY) for clip in task)
+            else:
+                reports.append(report)
+            progress("features", total, done)
+
+        with connected(cluster, work.settings.device) as client:
+            progress("features", total, done)
+            run_tasks(client, tasks, functools.partial(extract_task, work=work), finished, clips_of)
+    return Report(
+        written=tuple(clip for report in reports for clip in report.written),
+        unchanged=(*unchanged, *(clip for report in reports for clip in report.unchanged)),
+        failed=(*failed, *(clip for report in reports for clip in report.failed)),
+        bad_frames=tuple(bad for report in reports for bad in report.bad_frames),
+        frames=sum(report.frames for report in reports),
+        images=sum(report.images for report in reports),
+        seconds=time.perf_counter() - began,
+        stages=reduce(add, (report.stages for report in reports), Stages()),
+    )
+
+
+def shards(crops: "Sequence[Crops]") -> "list[list[Crops]]":
+    """Groups clips into tasks of ``FRAMES_PER_TASK`` frames or one clip, the longest first."""
+    tasks: list[list[Crops]] = []
+    frames = 0
+    for clip in sorted(crops, key=lambda clip: (-len(clip.frames), clip.id)):
+        if not tasks or frames + len(clip.frames) > FRAMES_PER_TASK:
+            tasks.append([])
+            frames = 0
+        tasks[-1].append(clip)
+        frames += len(clip.frames)
+    return tasks
+
+
+def frames_of(crops: "Sequence[Crops]") -> int:
+    """Returns how many frames the clips of a task have together."""
+    return sum(len(clip.frames) for clip in crops)
+
+
+def clips_of(crops: "Sequence[Crops]") -> "dict[str, list[Crops]]":
+    """Returns the clips of a task as tasks of their own, by what they are called in messages."""
+    return {f"clip {clip.id}": [clip] for clip in crops}
+
+
+def extract_task(crops: "Sequence[Crops]", work: Work) -> "Report":
+    """Extracts the clips of one task; runs on a worker, where nothing but paths and ids arrives."""
+    import torch
+
+    import stores
+
+    if work.threads is not None:
+        torch.set_num_threads(work.threads)
+    return extract_here(crops, load_backbone(work.settings), stores.open(work.store), work.settings)
+
+
+def extract_here(
+    crops: "Sequence[Crops]",
+    backbone: "Backbone",
+    store: "Store",
+    settings: Features,
+    progress: Progress = silent,
+) -> "Report":
+    """Extracts clips in this process, as the configuration says."""
+    from extract.engine import extract_clips
+
+    return extract_clips(
+        crops,
+        backbone,
+        store,
+        device=settings.device,
+        batch_size=settings.batch_size,
+        precision=settings.precision,
+        compiled=settings.compile,
+        progress=progress,
+    )
+
+
+@functools.lru_cache(maxsize=1)  # a worker has many tasks of one kind
+def load_backbone(settings: Features) -> "Backbone":
+    """Returns the backbone that the configuration names.
+
+    Raises:
+        ConfigError: there is none, or its weights cannot be had.
+    """
+    from extract.backbones import registry
+
+    backbone = registry.load(settings.backbone, settings.weights, settings.image_size)
+    return backbone.flip_averaged() if settings.flip_average else backbone

@@ -1,0 +1,198 @@
+"""The rows of a sweep: axes multiplied out, settings resolved, equal runs found, and what each row is called.
+
+Not the plan: seeds, run ids and groups are ``pipeline.plan``'s.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.config import Config, Exclude, Row, Training
+from stores import documents
+from stores.documents import Json
+from stores.errors import ConfigError
+from temporal.tasks import combination_name
+
+PLAIN_ATTENTION = "scalar"
+"""The kind of attention that a row's name leaves out."""
+
+READ_FOR: dict[str, set[tuple[str, Json]]] = {
+    "au_focal_gamma": {("au_loss", "focal")},
+    "au_focal_alpha": {("au_loss", "focal")},
+    "au_pos_weight_max": {("au_loss", "balanced")},
+    "kernel_size": {("model", "tcn"), ("model", "multiscale_tcn")},
+    "attention_heads": {("model", "transformer"), ("attention", "cross_task")},
+}
+"""Settings that are read for some choices alone."""
+
+BUILT_IN: dict[str, set[Json]] = {
+    "au_loss": {"bce", "balanced", "focal"},
+    "model": {"tcn", "multiscale_tcn", "bigru", "transformer", "mlp"},
+    "attention": {None, "scalar", "vector", "cross_task", "hierarchical"},
+}
+"""Choices of which is known what they read; one that others registered may read everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepRow:
+    """One row of the table, with everything that its runs share.
+
+    Attributes:
+        name: combination, then the settings that differ from the shared ones: ``A+AU+Attn lr=0.0003``.
+        tasks: in the order V, A, AU, EXPR.
+        attention: whether multi-task attention gates the heads; its kind is a setting.
+        training: every setting but those that decide no result, as JSON values.
+        settings: those of them that differ from the shared ones and can matter to this row.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    attention: bool
+    training: Mapping[str, Json]
+    settings: Mapping[str, Json]
+
+
+def sweep_rows(config: Config) -> tuple[SweepRow, ...]:
+    """Returns the rows of a sweep in the order of the table, each once.
+
+    Rows of a product that are the same run, such as two AU weights for a row without AU, are one row.
+
+    Raises:
+        ConfigError: settings of a row do not go together, two rows that are spelt out are the same run, or
+            nothing is left.
+    """
+    sweep, shared = config.sweep, config.training
+    spelt = [(f"sweep.rows.{i}", row) for i, row in enumerate(sweep.rows)]
+    if sweep.product is not None:
+        spelt = [("sweep.product", row) for row in sweep.product.rows()]
+        spelt = [(w, row) for w, row in spelt if not any(matches(p, row, shared) for p in sweep.exclude)]
+        if not spelt:
+            msg = "sweep: 'exclude' leaves no row"
+            raise ConfigError(msg)
+    found: dict[bytes, tuple[str, SweepRow]] = {}
+    for where, spelt_row in spelt:
+        row = resolve(spelt_row, shared, where)
+        key = documents.canonical([list(row.tasks), row.attention, deciding(row)])
+        if key not in found:
+            found[key] = (where, row)
+        elif sweep.rows:
+            first, same = found[key]
+            msg = f"{where}: the row {same.name} is given twice: {first} is the same run, so remove one"
+            raise ConfigError(msg)
+    return tuple(row for _, row in found.values())
+
+
+def resolve(row: Row, shared: Training, where: str) -> SweepRow:
+    """Returns a row with all its settings; ``where`` names it in the message of the error.
+
+    Raises:
+        ConfigError: its settings do not go together with each other or with the shared ones.
+    """
+    own = own_settings(row)
+    try:
+        training = with_settings(shared, own).deciding()
+    except ValidationError as error:
+        named = "+".join(row.tasks) + "".join(f" {key}={text_of(value)}" for key, value in own.items())
+        problems = "; ".join(
+            str(problem["ctx"]["error"]) if problem["type"] == "value_error" else problem["msg"]
+            for problem in error.errors()
+        )
+        msg = f"{where}: row {named}: {problems}"
+        raise ConfigError(msg) from None
+    attention, base = bool(row.attention), shared.deciding()
+    read = relevant(row.tasks, training, attention=attention)
+    before = relevant(row.tasks, base, attention=attention)
+    settings = {key: value for key, value in read.items() if value != before.get(key, base[key])}
+    name = combination_name(row.tasks, attention=attention)
+    kind = settings.pop("attention", training["attention"])
+    if attention and kind != PLAIN_ATTENTION:
+        name += f"({kind})"
+    if "loss_weights" in settings:
+        weights = {task: loss_weight(training, task) for task in row.tasks}
+        settings["loss_weights"] = {t: w for t, w in weights.items() if w != loss_weight(base, t)}
+    name += "".join(f" {key}={text_of(value)}" for key, value in settings.items())
+    return SweepRow(name, row.tasks, attention, training, settings)
+
+
+def own_settings(row: Row | Exclude) -> dict[str, Any]:
+    """Returns the settings of a row, the kind of its attention among them."""
+    kind = {"attention": row.attention} if isinstance(row.attention, str) else {}
+    return {**row.training, **kind}
+
+
+def with_settings(shared: Training, own: Mapping[str, Any]) -> Training:
+    """Returns the shared settings with some replaced, checked as a whole."""
+    return Training.model_validate({**shared.model_dump(), **own})
+
+
+def matches(pattern: Exclude, row: Row, shared: Training) -> bool:
+    """Tells whether a row agrees with a pattern in every key that the pattern has."""
+    if pattern.tasks not in (None, row.tasks):
+        return False
+    if pattern.attention is not None and bool(pattern.attention) != bool(row.attention):
+        return False
+    own = shared.model_dump() | own_settings(row)
+    return all(understood(k, own[k]) == understood(k, value) for k, value in own_settings(pattern).items())
+
+
+def understood(key: str, value: object) -> object:
+    """Returns a value of a setting in the setting's own type: YAML reads ``1e-3`` as a string."""
+    kind: Any = Training.model_fields[key].annotation
+    return TypeAdapter(kind).validate_python(value)
+
+
+def deciding(row: SweepRow) -> dict[str, Json]:
+    """Returns the settings that can change the result of the row's runs."""
+    return relevant(row.tasks, row.training, attention=row.attention)
+
+
+def relevant(tasks: Sequence[str], training: Mapping[str, Json], *, attention: bool) -> dict[str, Json]:
+    """Returns those of ``training`` that can change the result of a run of these tasks.
+
+    Left out are: weights of 1 and of tasks that are not trained; the losses of tasks that are not trained;
+    the kind of attention where it is off; what only another loss, model or attention reads. Where in doubt a
+    setting stays: the same result trained twice is a waste, two results under one id are a lie.
+    """
+    unread: set[str] = set()
+    if "AU" not in tasks:
+        unread |= {key for key in training if key.startswith("au_")}
+    if "EXPR" not in tasks:
+        unread.add("expr_loss")
+    if not attention:
+        unread.add("attention")
+    chosen = {**training, "attention": training.get("attention") if attention else None}
+    unread |= {key for key in training if not is_read(key, chosen)}
+    weights = {task: weight for task in tasks if (weight := loss_weight(training, task)) != 1}
+    return {key: value for key, value in training.items() if key not in unread} | {"loss_weights": weights}
+
+
+def is_read(key: str, chosen: Mapping[str, Json]) -> bool:
+    """Tells whether the losses, the model and the attention that are chosen read a setting."""
+    readers = READ_FOR.get(key, set())
+    choices = {name for name, _ in readers if name in chosen}
+    if not choices or any(chosen[name] not in BUILT_IN[name] for name in choices):
+        return True
+    return any(chosen.get(name) == value for name, value in readers)
+
+
+def loss_weight(training: Mapping[str, Json], task: str) -> float:
+    """Returns the weight of a task's loss, 1 where none is given."""
+    weights = training["loss_weights"]
+    weight = weights.get(task, 1.0) if isinstance(weights, Mapping) else None
+    if not isinstance(weight, int | float):
+        msg = f"loss_weights is {weights!r}, expected a mapping from tasks to numbers"
+        raise TypeError(msg)
+    return float(weight)
+
+
+def text_of(value: Json) -> str:
+    """Returns a setting as a row's name and the CSV have it: short, and different where values differ."""
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}:{text_of(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return short if float(short := f"{value:g}") == value else repr(value)
+    return str(value)

@@ -1,0 +1,101 @@
+"""Sweeps killed at random times, and their workers: the results are those of an uninterrupted sweep."""
+
+import os
+import random
+import signal
+import threading
+from concurrent.futures import wait
+
+import fabricated_experiment
+import fault_sweeps
+import pytest
+
+from pipeline import cluster, configfile, sweep
+from pipeline.cluster import Cluster
+from pipeline.workdir import work_dir
+
+pytestmark = [
+    pytest.mark.timeout(1500),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+def test_sweeps_killed_at_random_times_end_in_the_bytes_of_an_uninterrupted_one(pool, size, scratch):
+    kills = size.of(3, 25)
+    futures = [
+        pool.submit(fault_sweeps.kill_sweeps, kills, seed, scratch, every_epoch=not seed)
+        for seed in range(size.of(1, 2))
+    ]
+    ends = [future.result() for future in wait(futures).done]
+    faults = [fault for end in ends for fault in end.faults]
+    assert not faults, f"{len(faults)} faults, the first:\n" + "\n".join(faults[:5])
+    assert sum(end.kills for end in ends) >= kills * len(ends)
+    assert all(end.finished for end in ends)
+    assert not size.full or sum(end.resumed for end in ends) >= 10
+
+
+def test_workers_killed_while_they_train_give_the_bytes_of_one_process(size, tmp_path, monkeypatch):
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cluster.threads_of(2))
+    try:
+        reference, _ = _sweep(tmp_path / "alone", None)
+    finally:
+        torch.set_num_threads(threads)
+    wanted = size.of(1, 12)
+    kills, chance = [], random.Random(0)
+    connected = cluster.connected
+    for number in range(20):
+        folder, stop = tmp_path / f"run{number}", threading.Event()
+
+        class Watched:
+            def __init__(self, *arguments, folder=folder, stop=stop):
+                self.manager, self.folder, self.stop = connected(*arguments), folder, stop
+
+            def __enter__(self):
+                client = self.manager.__enter__()
+                arguments = (client, self.folder, self.stop, kills, chance, min(wanted, 3))
+                self.thread = threading.Thread(target=murder, args=arguments)
+                self.thread.start()
+                return client
+
+            def __exit__(self, *error):
+                self.stop.set()
+                self.thread.join()
+                return self.manager.__exit__(*error)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sweep, "connected", Watched)
+            found, failures = _sweep(folder, Cluster(workers=2))
+        assert failures == {}
+        assert found == reference
+        if len(kills) >= wanted:
+            break
+    assert len(kills) >= wanted
+
+
+def murder(client, folder, stop, kills, chance, most):
+    """Kills a worker some time after a group has a state, until the sweep ends; ``most`` times."""
+    for _ in range(most):
+        while not list(folder.glob("work/runs/.groups/*/*.safetensors")):
+            if stop.wait(0.01):
+                return
+        if stop.wait(chance.uniform(0, 0.5)):
+            return
+        pids = [pid for pid in client.run(os.getpid, on_error="ignore").values() if isinstance(pid, int)]
+        if not pids or stop.is_set():
+            return
+        pid = chance.choice(pids)
+        os.kill(pid, signal.SIGKILL)
+        kills.append(pid)
+
+
+def _sweep(folder, on):
+    """Returns what a sweep leaves, and what it lists as failed."""
+    work = folder / "work"
+    work.mkdir(parents=True)
+    fabricated_experiment.write_stores(work)
+    config = configfile.load(str(fabricated_experiment.write_config(folder, work, epochs=40, patience=0)))
+    failures = sweep.run_sweep(config, work_dir(config, work), cluster=on)
+    return fault_sweeps.prints(work), failures

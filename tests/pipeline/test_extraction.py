@@ -1,0 +1,148 @@
+"""Extraction by workers: the same stores as one process makes, whoever dies on the way."""
+
+import os
+import signal
+import threading
+import time
+from functools import partial
+
+import dask
+import distributed  # noqa: F401 (before dask.config.set: it brings its own defaults)
+import pytest
+import torch
+from click.testing import CliRunner
+
+import stores
+from extract.corpora import Crops
+from extract.engine import Report
+from pipeline import cluster, extraction
+from pipeline.cli import facets
+from pipeline.cluster import Cluster
+from pipeline.configfile import load
+from pipeline.extraction import Work, extract_on, shards
+from stores.testing import feature_spec
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+FRAMES = 60
+SMALL = [
+    f"corpus.render.{key}={value}"
+    for key, value in {
+        "train_people": 2,
+        "validation_people": 1,
+        "test_people": 0,
+        "min_frames": 30,
+        "max_frames": FRAMES,
+    }.items()
+]
+
+
+def features(work, *options):
+    """Runs ``facets features`` on a small drawn corpus and returns clip -> digests."""
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    result = CliRunner().invoke(facets, ["features", "-c", "smoke", "--work", str(work), *settings, *options])
+    assert result.exit_code == 0, result.output
+    (path,) = (work / "features").iterdir()
+    store = stores.open(path)
+    assert stores.verify(path).ok
+    return {clip: store.record(clip).arrays for clip in store.clips()}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What one process extracts, with as many threads as each of two workers has."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(cluster.threads_of(2))
+    try:
+        return features(tmp_path_factory.mktemp("alone"))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_workers_write_the_same_features_as_one_process_and_the_next_run_starts_none(
+    tmp_path, alone, monkeypatch
+):
+    assert features(tmp_path, "--workers", "2") == alone
+    monkeypatch.setattr(extraction, "connected", None)
+    assert features(tmp_path, "--workers", "2") == alone
+
+
+def test_workers_of_a_running_scheduler_are_used_and_outlive_the_run(tmp_path, alone):
+    with cluster.connected(Cluster(workers=1), "cpu") as client:
+        client.run(torch_threads, cluster.threads_of(2))
+        assert features(tmp_path, "--scheduler", client.scheduler.address) == alone
+        assert len(client.scheduler_info()["workers"]) == 1
+
+
+def torch_threads(count):
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def test_workers_killed_at_random_change_nothing_in_the_result(tmp_path, alone, monkeypatch):
+    connected, kills = cluster.connected, []
+
+    def with_a_murderer(*arguments):
+        manager = connected(*arguments)
+
+        class Guarded:
+            def __enter__(self):
+                client = manager.__enter__()
+                thread = threading.Thread(target=kill_twice, args=(client, tmp_path, kills))
+                thread.start()
+                self.thread = thread
+                return client
+
+            def __exit__(self, *error):
+                self.thread.join()
+                return manager.__exit__(*error)
+
+        return Guarded()
+
+    monkeypatch.setattr(extraction, "connected", with_a_murderer)
+    monkeypatch.setattr(extraction, "FRAMES_PER_TASK", 1)
+    assert features(tmp_path, "--workers", "2") == alone
+    assert len(kills) == 2
+
+
+def kill_twice(client, work, kills):
+    """Kills a worker when it has begun, and one when the first clips are committed."""
+    for committed in (0, 1):
+        while len(list(work.glob("features/*/clips/*.json"))) < committed:
+            time.sleep(0.02)
+        pids = list(client.run(os.getpid).values())
+        kills.append(pids[0])
+        os.kill(pids[0], signal.SIGKILL)
+
+
+def fatal_for(clip, crops, work):
+    """A task on which the worker dies when it meets one clip."""
+    if any(one.id == clip for one in crops):
+        os._exit(1)
+    return Report(tuple(one.id for one in crops), (), (), (), len(crops), 0, 0.0)
+
+
+def test_a_clip_that_kills_every_worker_fails_alone(tmp_path, monkeypatch):
+    crops = [Crops(f"clip{number}", [None] * 10) for number in range(4)]
+    store = stores.create(tmp_path / "store", feature_spec(4))
+    monkeypatch.setattr("extract.engine.plan", lambda crops, *_: ([(clip, None) for clip in crops], [], []))
+    monkeypatch.setattr(extraction, "extract_task", partial(fatal_for, "clip1"))
+    work = Work(load("smoke").features, store.path, 1)
+    calls = []
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        report = extract_on(Cluster(workers=2), crops, work, lambda *call: calls.append(call))
+    assert sorted(report.written) == ["clip0", "clip2", "clip3"]
+    assert [clip.clip for clip in report.failed] == ["clip1"]
+    assert "the workers that extract it die" in report.failed[0].reason
+    assert calls[-1] == ("features", 40, 40)
+
+
+def test_tasks_hold_every_clip_once_the_longest_first_and_short_ones_together():
+    crops = [Crops(f"clip{number}", [None] * (number * 700)) for number in range(1, 10)]
+    tasks = shards(crops)
+    assert sorted(clip.id for task in tasks for clip in task) == [clip.id for clip in crops]
+    assert [len(task) for task in tasks] == [1, 1, 1, 1, 1, 1, 2, 1]
+    lengths = [sum(len(clip.frames) for clip in task) for task in tasks]
+    assert lengths == [6300, 5600, 4900, 4200, 3500, 2800, 3500, 700]
+    assert all(lengths[i] <= extraction.FRAMES_PER_TASK for i, task in enumerate(tasks) if len(task) > 1)

@@ -1,0 +1,221 @@
+"""Sweeps in one process and on workers: the same results, failures told apart, nothing done twice."""
+
+import importlib.metadata
+import json
+import logging
+import platform
+import shutil
+from contextlib import contextmanager
+
+import fabricated_experiment
+import pytest
+import torch
+from click.testing import CliRunner
+
+from pipeline import cluster, sweep
+from pipeline.cli import DONE, PARTLY, facets
+from pipeline.cluster import Cluster
+from pipeline.configfile import load
+from pipeline.groups import Group
+from pipeline.workdir import work_dir
+from stores.errors import ConfigError, StoreError
+from temporal.fused import Stack
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def threads_of_a_worker():
+    before = torch.get_num_threads()
+    torch.set_num_threads(cluster.threads_of(2))
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def stores_only(tmp_path_factory):
+    work = tmp_path_factory.mktemp("stores")
+    fabricated_experiment.write_stores(work)
+    return work
+
+
+@pytest.fixture
+def work(tmp_path, stores_only):
+    shutil.copytree(stores_only, tmp_path / "work")
+    return tmp_path / "work"
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, stores_only):
+    """The results of an uninterrupted sweep in one process."""
+    work = tmp_path_factory.mktemp("alone") / "work"
+    shutil.copytree(stores_only, work)
+    assert train(work).return_value == DONE
+    return results(work)
+
+
+def experiment(work, **training):
+    config = load(str(fabricated_experiment.write_config(work.parent, work, **training)))
+    return config, work_dir(config, work)
+
+
+def train(work, *options, **training):
+    config = fabricated_experiment.write_config(work.parent, work, **training)
+    return CliRunner().invoke(
+        facets, ["sweep", "-c", str(config), "--work", str(work), *options], standalone_mode=False
+    )
+
+
+def results(work):
+    """All files of all runs; of ``result.json`` all but the time that the run took."""
+    content = {}
+    for path in sorted((work / "runs").rglob("*")):
+        if path.is_file():
+            content[str(path.relative_to(work))] = (
+                path.read_bytes() if path.name != "result.json" else timeless(path)
+            )
+    return content
+
+
+def timeless(path):
+    result = json.loads(path.read_text())
+    assert result.pop("seconds") > 0
+    return result
+
+
+def test_a_sweep_leaves_results_and_nothing_else(alone):
+    files = {name.split("/", 2)[2] for name in alone}
+    assert files == {"config.json", "metrics.jsonl", "model.safetensors", "predictions.h5", "result.json"}
+    assert len(alone) == 8 * 5
+
+
+def test_a_result_says_what_computed_it(alone):
+    for name, result in alone.items():
+        if name.endswith("result.json"):
+            assert result["device"] == "cpu"
+            assert result["device_name"] == result["cpu"] != ""
+            assert result["threads"] == torch.get_num_threads()
+            assert result["replicas"] == 4
+            assert result["versions"] == {
+                "python": platform.python_version(),
+                **{name: importlib.metadata.version(name) for name in ("facets", "torch", "numpy")},
+            }
+
+
+@pytest.mark.parametrize("stop", [5, 45, 70])
+def test_a_sweep_stopped_anywhere_goes_on_to_the_same_bytes_and_writes_no_result_twice(
+    work, alone, monkeypatch, stop
+):
+    monkeypatch.setattr("temporal.resume.SHARE", float("inf"))
+    config, place = experiment(work)
+
+    def progress(step, total, completed):
+        if completed >= stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run_sweep(config, place, progress)
+    before = {p: p.stat().st_mtime_ns for p in place.runs.glob("[!.]*/*")}
+    assert len(list(place.runs.glob("*/result.json"))) < 8
+    assert list(place.runs.glob(".groups/*/*.json"))
+    assert sweep.run_sweep(config, place) == {}
+    assert results(work) == alone
+    assert before.items() <= {p: p.stat().st_mtime_ns for p in place.runs.glob("[!.]*/*")}.items()
+
+
+def test_a_run_whose_result_was_removed_after_it_left_its_group_is_trained_again(work, monkeypatch):
+    monkeypatch.setattr("temporal.resume.SHARE", float("inf"))
+    config, place = experiment(work, max_replicas=8)
+
+    def progress(step, total, completed):
+        if completed >= 70:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run_sweep(config, place, progress)
+    (finished, *_) = place.runs.glob("*/result.json")
+    finished.unlink()
+    assert sweep.run_sweep(config, place) == {}
+    assert json.loads(finished.read_text())["replicas"] == 1
+    assert len(list(place.runs.glob("*/result.json"))) == 8
+
+
+def test_a_group_that_raises_is_recorded_the_others_go_on_and_the_next_sweep_goes_on_from_its_state(
+    work, alone, monkeypatch, caplog
+):
+    monkeypatch.setattr("temporal.resume.SHARE", float("inf"))
+    step, calls = Stack.step, iter(range(10))
+
+    def lost(self, *arguments):
+        if next(calls, None) == 9:
+            message = "CUDA error: unspecified launch failure\nCompile with TORCH_USE_CUDA_DSA"
+            raise torch.AcceleratorError(message)
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Stack, "step", lost)
+        assert train(work).return_value == PARTLY
+    errors = [json.loads(path.read_text()) for path in work.glob("runs/*/error.json")]
+    assert {error["type"] for error in errors} == {"AcceleratorError"}
+    assert {error["error"] for error in errors} == {
+        "CUDA error: unspecified launch failure Compile with TORCH_USE_CUDA_DSA;"
+        " in epoch 4 of 12, 4 runs together"
+    }
+    assert len(errors) == 4
+    assert len(list(work.glob("runs/*/result.json"))) == 4
+    caplog.set_level(logging.INFO)
+    assert train(work).return_value == DONE
+    assert "going on after epoch 3 with 4 runs" in caplog.text
+    assert results(work) == alone
+
+
+def test_a_run_that_diverges_says_where_and_is_tried_again(work):
+    for _ in range(2):
+        assert train(work, lr=1e38, clip_norm=0.0).return_value == PARTLY
+        errors = [json.loads(path.read_text()) for path in work.glob("runs/*/error.json")]
+        assert len(errors) == 8
+        assert {(e["type"], e["epoch"], e["step"]) for e in errors} == {("FloatingPointError", 1, 2)}
+        assert not list(work.glob("runs/.groups"))
+
+
+def test_one_run_is_trained_alone(work, alone):
+    ids = sorted({name.split("/")[1] for name in alone})
+    assert train(work, "--only", ids[3], "--only", ids[5]).return_value == DONE
+    assert sorted(path.parent.name for path in work.glob("runs/*/result.json")) == [ids[3], ids[5]]
+    assert isinstance(train(work, "--only", "abcdef012345").exception, ConfigError)
+
+
+def test_a_worker_refuses_data_that_are_not_those_of_the_driver(work):
+    config, place = experiment(work)
+    group = Group((), {}, place.runs)
+    with pytest.raises(StoreError, match="hold other clips on this worker"):
+        sweep.train_task(group, sweep.Work(config, place, {"features": "0", "labels": "0"}))
+
+
+def test_runs_on_which_workers_die_fail_with_that_reason(work, monkeypatch):
+    class Client:
+        def nthreads(self):
+            return {}
+
+        def run(self, *_, **__):
+            pass
+
+    @contextmanager
+    def connected(*_):
+        yield Client()
+
+    monkeypatch.setattr(sweep, "connected", connected)
+    monkeypatch.setattr(
+        sweep, "run_tasks", lambda client, tasks, function, end, parts: [end(task, None) for task in tasks]
+    )
+    failures = sweep.run_sweep(*experiment(work), cluster=Cluster(workers=2))
+    assert len(failures) == 8
+    assert set(failures.values()) == {sweep.DEADLY}
+    assert len(list(work.glob("runs/*/error.json"))) == 8
+
+
+def test_workers_of_a_running_scheduler_give_the_bytes_of_one_process(work, alone):
+    with cluster.connected(Cluster(workers=1), "cpu") as client:
+        client.run(torch.set_num_threads, torch.get_num_threads())
+        assert train(work, "--scheduler", client.scheduler.address).return_value == DONE
+    assert results(work) == alone

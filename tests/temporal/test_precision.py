@@ -1,0 +1,57 @@
+"""Reduced precision of products: what a gate lets through, and that nothing else changes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import temporal
+from stores.errors import ConfigError
+from temporal.precision import products, require_parity
+from temporal.settings import ATTENTIONS, MODELS, Run
+
+CPU = torch.device("cpu")
+RUNS = [Run(("V", "AU"), attention=True), Run(("A", "EXPR"), seed=1)]
+
+
+def test_tf32_is_for_a_step_alone_and_the_settings_of_torch_are_restored():
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    with products(torch.device("cuda"), tf32=True):
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("high", True)
+    with products(CPU, tf32=False):
+        assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("highest", False)
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+
+
+def test_tf32_is_refused_where_there_is_none(bank, tiny):
+    with pytest.raises(ConfigError, match="tf32 needs a GPU, the sweep runs on cpu"):
+        temporal.fit(bank, RUNS, replace(tiny, precision="tf32"))
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"), [*((m, "scalar") for m in MODELS), *(("mlp", k) for k in ATTENTIONS if k != "scalar")]
+)
+def test_training_in_bfloat16_passes_the_gate_and_reaches_about_the_scores_of_float32(
+    bank, tiny, model, kind
+):
+    shape = replace(tiny, model=model, attention=kind, channels=8, epochs=4)
+    plain, reduced = (temporal.fit(bank, RUNS, replace(shape, precision=p)) for p in ("float32", "bfloat16"))
+    for one, other in zip(plain, reduced, strict=True):
+        assert one.history != other.history  # the setting did something
+        assert other.score == pytest.approx(one.score, abs=0.05)
+        assert {tensor.dtype for tensor in other.model.network.state_dict().values()} == {torch.float32}
+
+
+def test_gradients_that_point_elsewhere_are_refused_and_rows_without_any_do_not_count():
+    plain = torch.tensor([[1.0, 0.0], [0.0, 0.0], [float("nan"), 1.0]])
+    require_parity("bfloat16", plain, torch.tensor([[0.999, 0.01], [5.0, 5.0], [0.0, 0.0]]))
+    with pytest.raises(ConfigError, match=r"gradients in bfloat16 have a cosine of 0\.7071"):
+        require_parity("bfloat16", plain, torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]))
+    with pytest.raises(ConfigError, match=r"cosine of -1\.0000"):
+        require_parity("bfloat16", plain, torch.tensor([[float("nan"), 1.0], [0.0, 0.0], [0.0, 0.0]]))
+
+
+def test_a_training_whose_gradients_do_not_pass_the_gate_does_not_begin(bank, tiny, monkeypatch):
+    monkeypatch.setattr("temporal.precision.GATE", 1.1)
+    with pytest.raises(ConfigError, match="set training"):
+        temporal.fit(bank, RUNS, replace(tiny, precision="bfloat16"))

@@ -1,0 +1,243 @@
+import logging
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+import stores
+import temporal
+from stores.errors import ConfigError, StoreError
+from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
+from temporal import reduction
+from temporal.bank import centred, rows_of_clips, statistics
+from temporal.reduction import fit_axes, prepared
+from temporal.settings import Run, Training
+
+SPEC = feature_spec(8)
+CLIPS = {"a": ("train", 30), "b": ("train", 41), "v": ("validation", 25)}
+RUN = Run(("V", "EXPR"), lr=1e-2)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    features, labels = stores.create(tmp_path / "f", SPEC), stores.create(tmp_path / "l", label_spec())
+    for seed, (clip, (split, frames)) in enumerate(CLIPS.items()):
+        features.write(clip, feature_arrays(frames, SPEC, seed), {})
+        labels.write(clip, label_arrays(frames, label_spec(), seed), {**LABEL_ATTRS, "split": split})
+    return features, labels
+
+
+def valid_rows(split):
+    rows = torch.cat([x[split.valid[rows]] for _, rows, x in rows_of_clips(split)])
+    return rows.double().numpy()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+@pytest.mark.parametrize("centre", [True, False])
+def test_axes_are_those_of_scikit_learn(bank, standardise, centre):
+    split = centred(bank.train) if centre else bank.train
+    found = fit_axes(split, standardise=standardise)
+    x = valid_rows(split)
+    x = (x - x.mean(0)) / (x.std(0) if standardise else 1.0)
+    expected = PCA(svd_solver="full").fit(x)
+    np.testing.assert_allclose(found.explained_variance.numpy(), expected.explained_variance_, rtol=1e-5)
+    for count in (1, 3, 5):
+        between = found.components[:count].double().numpy() @ expected.components_[:count].T
+        assert np.linalg.svd(between, compute_uv=False).min() > 1 - 1e-6
+    assert (found.components.gather(1, found.components.abs().argmax(1, keepdim=True)) > 0).all()
+
+
+def test_many_blocks_give_the_axes_of_one(bank, monkeypatch):
+    whole = fit_axes(bank.train, standardise=True)
+    monkeypatch.setattr(reduction, "BLOCK", 8)
+    pieces = fit_axes(bank.train, standardise=True)
+    torch.testing.assert_close(whole.explained_variance, pieces.explained_variance, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(whole.components, pieces.components, rtol=0, atol=1e-4)
+
+
+def test_reduced_features_have_a_mean_variance_of_one_and_are_not_whitened(bank):
+    axes = fit_axes(bank.train, standardise=True)
+    reduced = axes.first(3)(bank.train.features, bank.train.valid)
+    assert not reduced[~bank.train.valid].any()
+    variances = reduced[bank.train.valid].var(0)
+    assert variances.mean().item() == pytest.approx(1.0, rel=1e-4)
+    expected = axes.explained_variance[:3] / axes.explained_variance[:3].mean()
+    torch.testing.assert_close(variances, expected.float(), rtol=1e-4, atol=0)
+
+
+def test_the_axes_never_see_a_validation_frame(bank):
+    training = Training(pca=3)
+    other = replace(bank.validation, features=1e3 * torch.randn_like(bank.validation.features))
+    first, second = (prepared(b, training)[0] for b in (bank, replace(bank, validation=other)))
+    assert torch.equal(first.reduction.components, second.reduction.components)
+    assert torch.equal(first.reduction.mean, second.reduction.mean)
+    assert torch.equal(first.train.features, second.train.features)
+
+
+def test_neither_crops_that_are_missing_nor_their_features_change_the_axes(bank):
+    split = bank.train
+    spoilt = torch.where(split.valid[:, None], split.features, 1e6)
+    first, second = (fit_axes(s, standardise=True) for s in (split, replace(split, features=spoilt)))
+    assert torch.equal(first.components, second.components)
+
+
+def test_centred_features_have_no_mean_over_the_valid_frames_of_any_clip(bank):
+    split = centred(bank.train)
+    for _, rows, x in rows_of_clips(split):
+        valid = split.valid[rows]
+        assert x[valid].mean(0).abs().max() < 1e-5
+        plain = bank.train.features[rows][valid]
+        torch.testing.assert_close(x[valid], plain - plain.mean(0), rtol=0, atol=1e-5)
+    assert split.centres.shape == (4, 6)
+
+
+def test_a_store_of_reduced_features_is_made_once_and_lies_beside_the_features(pair, tmp_path):
+    training = Training(pca=3)
+    bank = temporal.load_bank(*pair)
+    first, linear = prepared(bank, training)
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    second, _ = prepared(temporal.load_bank(*pair), training)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == made
+    assert torch.equal(first.train.features, second.train.features)
+    axes, store = (name for name in names(tmp_path) if name.startswith("f."))
+    assert axes.startswith("f.axes-")
+    assert store.startswith("f.pca3-")
+    assert (linear.dim, first.train.dim) == (3, 3)
+    kept = stores.open(tmp_path / store)
+    assert (kept.spec.dim, kept.spec.stream, kept.spec.dtype) == (3, f"{SPEC.stream}.pca3", "float32")
+    assert stores.verify(kept.path).ok
+    in_memory, _ = prepared(replace(bank, origin=None), training)
+    assert torch.equal(in_memory.train.features, first.train.features)
+    assert torch.equal(in_memory.validation.features, first.validation.features)
+
+
+def test_what_the_axes_were_fitted_on_is_kept_with_them(pair, tmp_path):
+    from safetensors import safe_open
+
+    bank = temporal.load_bank(*pair)
+    prepared(bank, Training(pca=3, centre=True))
+    (path,) = tmp_path.glob("f.axes-*")
+    with safe_open(path, "np") as file:
+        metadata = file.metadata()
+        assert file.get_tensor("explained_variance").shape == (8,)
+    provenance = stores.documents.parse(metadata["provenance"].encode(), "provenance")
+    assert provenance["feature_digest"] == SPEC.digest()
+    assert list(provenance["clips"]) == ["a", "b"]
+    assert provenance["clips"]["a"]["features"] == pair[0].record("a").arrays["features"].sha256
+    assert (provenance["centre"], provenance["standardise"]) == (True, True)
+    assert "torch" in metadata["versions"]
+
+
+def test_stale_axes_are_never_used_and_new_ones_are_made(pair, tmp_path):
+    training = Training(pca=3)
+    before, _ = prepared(temporal.load_bank(*pair), training)
+    pair[0].write("a", feature_arrays(30, SPEC, 99), {})
+    after, _ = prepared(temporal.load_bank(*pair), training)
+    assert not torch.equal(before.reduction.components, after.reduction.components)
+    assert len(list(tmp_path.glob("f.axes-*"))) == len(list(tmp_path.glob("f.pca3-*"))) == 2
+    fresh, _ = prepared(replace(temporal.load_bank(*pair), origin=None), training)
+    assert torch.equal(fresh.reduction.components, after.reduction.components)
+    assert torch.equal(fresh.train.features, after.train.features)
+
+
+def test_a_validation_clip_that_changed_is_reduced_again_by_the_same_axes(pair, tmp_path):
+    training = Training(pca=3)
+    before, _ = prepared(temporal.load_bank(*pair), training)
+    pair[0].write("v", feature_arrays(25, SPEC, 99), {})
+    after, _ = prepared(temporal.load_bank(*pair), training)
+    assert torch.equal(before.reduction.components, after.reduction.components)
+    assert torch.equal(before.train.features, after.train.features)
+    assert not torch.equal(before.validation.features, after.validation.features)
+    assert len(list(tmp_path.glob("f.pca3-*"))) == 1
+
+
+def test_damaged_axes_are_refused_by_name(pair, tmp_path):
+    prepared(temporal.load_bank(*pair), Training(pca=3))
+    (path,) = tmp_path.glob("f.axes-*")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StoreError, match=r"f\.axes-.*delete it"):
+        prepared(temporal.load_bank(*pair), Training(pca=3))
+
+
+def test_more_axes_than_dimensions_are_refused(bank, tiny):
+    with pytest.raises(ConfigError, match="7 axes were asked for, there are 6"):
+        temporal.fit(bank, [RUN], replace(tiny, pca=7))
+
+
+def test_one_bank_serves_every_setting_of_a_sweep_and_keeps_nothing_of_them(pair, tiny, caplog):
+    caplog.set_level(logging.INFO)
+    bank = temporal.load_bank(*pair)
+    raw = bank.train.features.clone()
+    for settings in ({}, {"pca": 2}, {"centre": True}, {"standardise": False}, {"pca": 2, "centre": True}):
+        (result,) = temporal.fit(bank, [RUN], replace(tiny, epochs=1, **settings))
+        assert result.status == "done"
+        assert math.isfinite(result.score)
+    assert torch.equal(bank.train.features, raw)
+    assert bank.train.centres is bank.reduction is None
+    assert caplog.text.count("fitting principal axes") == 2
+
+
+@pytest.mark.parametrize(
+    ("pca", "centre", "standardise", "kept"),
+    [
+        (0, False, False, True),
+        (0, True, True, True),
+        (3, False, True, True),
+        (3, True, True, True),
+        (3, True, False, True),
+        (3, True, True, False),
+    ],
+)
+def test_a_saved_model_predicts_from_features_as_extracted(
+    pair, tiny, tmp_path, standardise, centre, pca, kept
+):
+    bank = temporal.load_bank(*pair)
+    bank = bank if kept else replace(bank, origin=None)
+    training = replace(tiny, epochs=2, standardise=standardise, centre=centre, pca=pca)
+    (result,) = temporal.fit(bank, [RUN], training)
+    temporal.save(result, tmp_path / "run")
+    model = temporal.load(tmp_path / "run", SPEC)
+    assert model.training == training
+    features, valid = (pair[0].read("v", name) for name in ("features", "valid"))
+    found, straight = model.predict(features, valid), result.model.predict(features, valid)
+    for task, values in result.predictions["v"].items():
+        assert np.array_equal(found[task], straight[task])
+        np.testing.assert_allclose(found[task], values, atol=1e-5)
+
+
+def test_a_model_of_centred_features_does_not_care_for_an_offset_of_the_clip(bank, tiny):
+    training = replace(tiny, epochs=1, centre=True)
+    (result,) = temporal.fit(bank, [RUN], training)
+    features = bank.validation.features[:30].numpy()
+    valid = bank.validation.valid[:30].numpy()
+    plain, moved = (result.model.predict(features + offset, valid) for offset in (0.0, 5.0))
+    np.testing.assert_allclose(plain["V"], moved["V"], atol=1e-4)
+
+
+def test_a_checkpoint_whose_projection_does_not_fit_is_refused(bank, tiny, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    (result,) = temporal.fit(bank, [RUN], replace(tiny, epochs=1, pca=3))
+    temporal.save(result, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["standardiser.components"] = tensors["standardiser.components"][:, :2].contiguous()
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(StoreError, match=r"standardiser has shapes .*\(6, 2\).*expected .*\(6, 3\)"):
+        temporal.load(tmp_path)
+    del tensors["standardiser.components"]
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(StoreError, match=r"standardiser\.components"):
+        temporal.load(tmp_path)
+
+
+def test_statistics_do_not_depend_on_the_size_of_the_pieces(bank):
+    whole, pieces = statistics(bank.train), statistics(bank.train, chunk=3)
+    torch.testing.assert_close(whole.mean, pieces.mean, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(whole.std, pieces.std, rtol=1e-6, atol=0)
