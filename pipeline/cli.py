@@ -490,3 +490,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code, text = judge(error)
         click.echo(f"error: {text}", err=True)
     sys.exit(code)
+
+
+import pipeline.submission.commands  # noqa: E402, F401 (adds its commands; it needs the names above)

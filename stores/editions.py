@@ -1,4 +1,4 @@
-"""Label vocabularies of the ABAW editions: which expressions and AUs, in which order, scored how.
+"""Label vocabularies and tracks of the ABAW editions: which expressions and AUs, in which order, scored how.
 
 Not a reader of any file and not a metric: readers convert to these names, ``temporal.metrics`` scores by
 them.
@@ -6,7 +6,7 @@ them.
 Sources: the label lists of the ABAW challenge releases (FG2020, ICCV2021, CVPR2022 onward).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from stores.errors import ConfigError
@@ -15,6 +15,17 @@ EXPR_7 = ("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surpri
 EXPR_8 = (*EXPR_7, "Other")
 AU_8 = ("AU1", "AU2", "AU4", "AU6", "AU12", "AU15", "AU20", "AU25")
 AU_12 = ("AU1", "AU2", "AU4", "AU6", "AU7", "AU10", "AU12", "AU15", "AU23", "AU24", "AU25", "AU26")
+
+CE_7 = (
+    "Fearfully_Surprised",
+    "Happily_Surprised",
+    "Sadly_Surprised",
+    "Disgustedly_Surprised",
+    "Angrily_Surprised",
+    "Sadly_Fearful",
+    "Sadly_Angry",
+)
+LSD_6 = ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")
 
 Scoring = Literal["total", "f1"]
 
@@ -43,6 +54,44 @@ EDITIONS: dict[str, Edition] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One challenge of an edition, as far as per-frame V, A, AU and EXPR answer it.
+
+    Attributes:
+        name: ``VA``, ``EXPR``, ``AU``, ``MTL``, ``CE`` (compound expressions) or ``LSD`` (synthetic faces).
+        tasks: what it asks for, in the order V, A, AU, EXPR.
+        rules: the edition, with the class list of this track.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    rules: Edition
+
+
+_TASKS = {
+    "VA": ("V", "A"),
+    "EXPR": ("EXPR",),
+    "AU": ("AU",),
+    "MTL": ("V", "A", "AU", "EXPR"),
+    "CE": ("EXPR",),
+    "LSD": ("EXPR",),
+}
+_CLASSES = {"CE": CE_7, "LSD": LSD_6}
+_TRACKS: dict[str, tuple[str, ...]] = {
+    "abaw1": ("VA", "EXPR", "AU"),
+    "abaw2": ("VA", "EXPR", "AU"),
+    "abaw3": ("VA", "EXPR", "AU", "MTL"),
+    "abaw4": ("MTL", "LSD"),
+    "abaw5": ("VA", "EXPR", "AU"),
+    "abaw6": ("VA", "EXPR", "AU", "CE"),
+    "abaw7": ("MTL", "CE"),
+    "abaw8": ("VA", "EXPR", "AU", "CE"),
+    "abaw10": ("VA", "EXPR", "AU"),
+    "abaw11": ("MTL",),
+}
+
+
 def edition(name: str) -> Edition:
     """Returns the edition called ``name``.
 
@@ -50,6 +99,37 @@ def edition(name: str) -> Edition:
         ConfigError: no such edition; the message lists the known ones (ABAW-9 published no label lists).
     """
     if name not in EDITIONS:
-        msg = f"unknown edition {name!r}: expected one of {', '.join(EDITIONS)}"
+        reason = " (abaw9 published no label lists)" if name == "abaw9" else ""
+        msg = f"unknown edition {name!r}{reason}: expected one of {', '.join(EDITIONS)}"
         raise ConfigError(msg)
     return EDITIONS[name]
+
+
+def tracks(name: str) -> dict[str, Track]:
+    """Returns the tracks of the edition called ``name`` that per-frame V, A, AU and EXPR can answer.
+
+    Left out are tracks whose target is no label of a frame: emotional mimicry and reaction intensity (EMI,
+    ERI: six or seven regressions per clip), ambivalence and hesitancy (A/H: two classes per video), and
+    fine-grained violence (no public definition).
+
+    Raises:
+        ConfigError: no such edition.
+    """
+    rules = edition(name)
+    return {
+        track: Track(track, _TASKS[track], replace(rules, expressions=_CLASSES.get(track, rules.expressions)))
+        for track in _TRACKS[name]
+    }
+
+
+def track(edition_name: str, name: str) -> Track:
+    """Returns one track of an edition.
+
+    Raises:
+        ConfigError: no such edition, or it has no such track; the message lists those that it has.
+    """
+    known = tracks(edition_name)
+    if name not in known:
+        msg = f"{edition_name} has no track {name!r}: expected one of {', '.join(known)}"
+        raise ConfigError(msg)
+    return known[name]

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from stores import FeatureSpec, LabelSpec, Store
 from stores.errors import ConfigError, SpecMismatch, StoreError
-from temporal.placement import Features, Placement, choose, dtype_of, placed, read_ahead
+from temporal.placement import Features, Placement, Wanted, choose, dtype_of, placed, read_ahead
 from temporal.tasks import TASKS, TaskSpec
 from temporal.windows import Ints, Windows
 
@@ -123,7 +122,7 @@ class Origin:
     """
 
     store: Store
-    placement: Placement | Literal["auto"]
+    placement: Wanted
     folder: Path
 
 
@@ -284,7 +283,7 @@ def load_bank(
     labels: Store,
     *,
     device: torch.device | str = "cpu",
-    placement: Placement | Literal["auto"] = "auto",
+    placement: Wanted = "auto",
     folder: Path | None = None,
 ) -> Bank:
     """Reads the training and validation clips of a feature store and a label store.

@@ -5,8 +5,9 @@ Not averages over clips or batches, and nothing here trains: CCC, macro F1, AU F
 Definitions are those of the ABAW challenges: CCC of Lin (1989) with population moments; ABAW-1 and 2 totals
 ``EXPR = 0.67 F1 + 0.33 accuracy`` and ``AU = 0.5 F1 + 0.5 accuracy``; from ABAW-3 on F1 alone. An F1 with
 nothing to count, such as that of a class absent from both labels and predictions, is 0 and stays in the mean:
-the list of classes is fixed, so that two systems are always averaged over the same classes. What a predictor
-that ignores the images can reach is in ``chance``.
+the list of classes is fixed, so that two systems are always averaged over the same classes. The CCC of a
+constant series is 0, also against itself. The score of a multi-task track (ABAW-3, 4, 7, 11) is the mean CCC
+plus both F1, at most 3. What a predictor that ignores the images can reach is in ``chance``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stores.editions import Edition, Scoring
+from stores.editions import Edition, Scoring, Track, tracks
 from stores.editions import edition as edition_named
 from stores.errors import ConfigError
 from temporal.tasks import TASKS, TaskSpec
@@ -160,6 +161,13 @@ def au_total(f1: float, accuracy: float, scoring: Scoring) -> float:
     return share * f1 + (1.0 - share) * accuracy
 
 
+def _refuse_nan(counted: NDArray[Any]) -> None:
+    # Comparisons with NaN are False and argmax takes it for the largest: neither is a decision.
+    if np.isnan(counted).any():
+        msg = f"{np.isnan(counted).sum()} predictions on frames with a label are NaN: mask those labels"
+        raise ConfigError(msg)
+
+
 def _ccc_metrics(y: NDArray[Any], p: NDArray[Any], rules: Edition, threshold: ArrayLike) -> Metrics:
     return {"ccc": ccc(y, p), "frames": int(np.isfinite(y).sum())}
 
@@ -169,6 +177,7 @@ def _binary_metrics(y: NDArray[Any], p: NDArray[Any], rules: Edition, threshold:
         expected = (len(y), len(rules.aus))
         msg = f"AU labels {y.shape} and predictions {p.shape}: expected {expected} for {rules.name}"
         raise ConfigError(msg)
+    _refuse_nan(p[y >= 0])
     counts = _au_counts(y, p >= np.asarray(threshold))
     correct, known = _correct(counts), counts[3]
     each_f1, each_accuracy = _f1(*counts[:3]), _share(correct, known)
@@ -187,7 +196,9 @@ def _categorical_metrics(y: NDArray[Any], p: NDArray[Any], rules: Edition, thres
     if p.shape != (len(y), len(rules.expressions)):
         msg = f"EXPR predictions {p.shape}: expected {(len(y), len(rules.expressions))} for {rules.name}"
         raise ConfigError(msg)
-    chosen, known = p.argmax(1), y >= 0
+    known = y >= 0
+    _refuse_nan(p[known])
+    chosen = p.argmax(1)
     each_f1 = class_f1(y, chosen, len(rules.expressions))
     f1, accuracy = float(each_f1.mean()), float(_share(((y == chosen) & known).sum(), known.sum()))
     return {
@@ -237,6 +248,91 @@ def totals(
         )
         for name, spec in TASKS.items()
         if name in predictions
+    }
+
+
+def clip_totals(
+    labels: Mapping[str, ArrayLike],
+    predictions: Mapping[str, ArrayLike],
+    clips: Sequence[str],
+    offsets: Sequence[int],
+    edition: str | Edition,
+    thresholds: ArrayLike = 0.5,
+) -> dict[str, dict[str, Metrics]]:
+    """Scores every clip by itself, by the same rules; their mean is not the score of the split.
+
+    Args:
+        labels: as for ``totals``, all clips one after the other.
+        predictions: as for ``totals``.
+        clips: clip ids, N of them.
+        offsets: first row of each clip, then F: N + 1 numbers.
+        edition: as for ``totals``.
+        thresholds: as for ``totals``.
+
+    Returns:
+        Per clip what ``totals`` returns; tasks without a label in a clip are absent there.
+
+    Raises:
+        ConfigError: as ``totals``, or the offsets do not divide the rows among the clips.
+    """
+    known = {task: np.asarray(values) for task, values in labels.items() if task in predictions}
+    predicted = {task: np.asarray(values) for task, values in predictions.items()}
+    rows = {len(values) for values in (*known.values(), *predicted.values())}
+    if len(offsets) != len(clips) + 1 or offsets[0] != 0 or not rows <= {offsets[-1]}:
+        msg = (
+            f"offsets {list(offsets[:1])} to {list(offsets[-1:])} for {len(clips)} clips and rows {rows}:"
+            " expected the first row of each clip, from 0, then the number of rows"
+        )
+        raise ConfigError(msg)
+    found: dict[str, dict[str, Metrics]] = {}
+    for clip, first, end in zip(clips, offsets[:-1], offsets[1:], strict=True):
+        scores = totals(
+            {task: values[first:end] for task, values in known.items()},
+            {task: values[first:end] for task, values in predicted.items()},
+            edition,
+            thresholds,
+        )
+        found[clip] = {task: entry for task, entry in scores.items() if entry["frames"]}
+    return found
+
+
+def track_total(metrics: Mapping[str, Metrics], track: Track) -> float:
+    """Returns the score of a track: mean CCC of V and A, plus the totals of EXPR and AU it asks for.
+
+    So VA is ``(CCC_V + CCC_A) / 2``, EXPR, AU, CE and LSD are one total, and MTL is ``P = (CCC_V + CCC_A) / 2
+    + macro F1 + mean AU F1``.
+
+    Args:
+        metrics: what ``totals`` (by ``track.rules``) or ``chance.chance_levels`` returns.
+        track: the track.
+
+    Raises:
+        ConfigError: a task of the track was not scored, or over other classes or AUs.
+    """
+    missing = [task for task in track.tasks if task not in metrics]
+    if missing:
+        msg = f"track {track.name} of {track.rules.name} needs scores of {missing}: found {list(metrics)}"
+        raise ConfigError(msg)
+    for task, key, names in (
+        ("EXPR", "per_class", track.rules.expressions),
+        ("AU", "per_au", track.rules.aus),
+    ):
+        scored = metrics[task].get(key, names) if task in track.tasks else names
+        if tuple(scored) != names:
+            msg = f"{task} was scored over {', '.join(scored)}, track {track.name} is over {', '.join(names)}"
+            raise ConfigError(msg)
+    cccs = [selected(TASKS[task], metrics[task]) for task in track.tasks if TASKS[task].metric == "ccc"]
+    others = [selected(TASKS[task], metrics[task]) for task in track.tasks if TASKS[task].metric != "ccc"]
+    return (float(np.mean(cccs)) if cccs else 0.0) + sum(others)
+
+
+def track_totals(metrics: Mapping[str, Metrics], edition: str) -> dict[str, float]:
+    """Returns the scores of an edition's tracks that ``metrics`` (of the edition's own classes) answers."""
+    rules = edition_named(edition)
+    return {
+        name: track_total(metrics, track)
+        for name, track in tracks(edition).items()
+        if track.rules == rules and set(track.tasks) <= set(metrics)
     }
 
 

@@ -4,6 +4,7 @@ Not a cache and not a data loader: there is one copy for all replicas, and whoev
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +22,7 @@ from stores.errors import ConfigError, SpecMismatch
 logger = logging.getLogger(__name__)
 
 Placement = Literal["device", "host", "store"]
+Wanted = Literal["auto", "device", "host", "store"]
 
 SHARE = 0.7
 """Of the free memory that features may take; the rest is for replicas, activations and everybody else."""
@@ -182,7 +184,7 @@ def _received(rows: Tensor) -> Tensor:
     return rows
 
 
-def choose(asked: Placement | Literal["auto"], size: int, device: torch.device) -> Placement:
+def choose(asked: Wanted, size: int, device: torch.device) -> Placement:
     """Returns where ``size`` bytes of features go, and logs why.
 
     ``auto`` takes the device if they fit into ``SHARE`` of its free memory, else host memory likewise, else
@@ -210,7 +212,10 @@ def choose(asked: Placement | Literal["auto"], size: int, device: torch.device) 
 
 
 def free_memory(device: torch.device) -> int:
-    """Returns the bytes that this process may still take on ``device``; limits of control groups count."""
+    """Returns the bytes that this process may still take on ``device``; limits of control groups count.
+
+    Where the system does not tell what is free (not Linux), all of its memory counts as free.
+    """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # What the caching allocator holds but nobody uses is free to us.
@@ -221,11 +226,11 @@ def free_memory(device: torch.device) -> int:
 
 
 def _available(meminfo: Path) -> int:
-    for line in meminfo.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    msg = f"{meminfo} has no line MemAvailable: give bank: device, host or store instead of auto"
-    raise ConfigError(msg)
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _group_limits(membership: Path, root: Path) -> Iterator[int]:

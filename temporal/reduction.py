@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
@@ -127,6 +126,9 @@ def prepared(bank: Bank, training: Training) -> tuple[Bank, Standardiser]:
         StoreError: axes or reduced features cannot be kept where the bank says.
     """
     home = bank.train.device
+    if training.pca > bank.train.dim:
+        msg = f"pca: {training.pca} axes were asked for of features of {bank.train.dim} dimensions: lower pca"
+        raise ConfigError(msg)
     if training.pca:
         bank = (
             _reduced_in_memory(bank, training)
@@ -189,9 +191,8 @@ def _sources(split: Split, store: Store, training: Training) -> dict[str, Json]:
     """Returns for each clip what it is seen from: its arrays, and that it is static where that matters."""
     sources: dict[str, Json] = {}
     for number, clip in enumerate(split.clips):
-        digests: dict[str, Json] = {
-            name: store.record(clip).arrays[name].sha256 for name in ("features", "valid")
-        }
+        arrays = store.record(clip).arrays
+        digests: dict[str, Json] = {name: arrays[name].sha256 for name in ("features", "valid")}
         if training.centre and number in split.static:
             digests["static"] = True
         sources[clip] = digests
@@ -200,8 +201,9 @@ def _sources(split: Split, store: Store, training: Training) -> dict[str, Json]:
 
 def _kept_axes(bank: Bank, origin: Origin, training: Training) -> tuple[Axes, str]:
     """Returns the axes in the origin's folder, fitted now if they are not there, and their file's SHA-256."""
-    origin_of = provenance(bank, origin.store, training)
-    path = origin.folder / f"{origin.store.path.name}.axes-{documents.digest(origin_of)[:12]}.safetensors"
+    deciding = provenance(bank, origin.store, training)
+    made_of = documents.canonical(deciding).decode()
+    path = origin.folder / f"{origin.store.path.name}.axes-{documents.digest(deciding)[:12]}.safetensors"
     if not path.exists():
         logger.info("fitting principal axes to the valid frames of %d training clips", len(bank.train.clips))
         axes = fit_axes(_seen(bank.train, training), standardise=training.standardise)
@@ -212,7 +214,7 @@ def _kept_axes(bank: Bank, origin: Origin, training: Training) -> tuple[Axes, st
             "explained_variance": axes.explained_variance,
         }
         written = {
-            "provenance": documents.canonical(origin_of).decode(),
+            "provenance": made_of,
             "feature_spec": documents.canonical(bank.feature_spec.to_json()).decode(),
             "versions": json.dumps({"torch": str(torch.__version__), "numpy": np.__version__}),
         }
@@ -224,17 +226,22 @@ def _kept_axes(bank: Bank, origin: Origin, training: Training) -> tuple[Axes, st
         except OSError as error:
             msg = f"cannot keep principal axes at {path}: {error}"
             raise StoreError(msg) from error
-    return _read_axes(path, bank.train.dim)
+    return _read_axes(path, bank.train.dim, made_of)
 
 
-def _read_axes(path: Path, dim: int) -> tuple[Axes, str]:
+def _read_axes(path: Path, dim: int, made_of: str) -> tuple[Axes, str]:
     try:
-        data = path.read_bytes()
-        tensors = load_tensors(data)
+        with safe_open(path, "pt") as file:
+            found = (file.metadata() or {}).get("provenance")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         mean, std, components, variance = (tensors.pop(name) for name in TENSORS)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, SafetensorError, KeyError) as error:
         msg = f"{path} does not hold principal axes: {error}; delete it, and they are fitted again"
         raise StoreError(msg) from error
+    if found != made_of:
+        msg = f"{path} holds axes of other features than its name says: delete it, and they are fitted again"
+        raise StoreError(msg)
     shapes = [tuple(tensor.shape) for tensor in (mean, std, components, variance)]
     if tensors or shapes != [(dim,), (dim,), (len(variance), dim), (len(variance),)]:
         msg = (
@@ -242,7 +249,7 @@ def _read_axes(path: Path, dim: int) -> tuple[Axes, str]:
             " dimensions: delete it, and they are fitted again"
         )
         raise StoreError(msg)
-    return Axes(Standardiser(mean, std), components, variance), hashlib.sha256(data).hexdigest()
+    return Axes(Standardiser(mean, std), components, variance), digest
 
 
 def _reduced_store(

@@ -281,6 +281,31 @@ def test_a_run_that_cannot_be_committed_is_listed_as_failed(facets, extracted, m
     assert not results(extracted)
 
 
+def test_reduced_features_are_kept_beside_the_features_whatever_places_them(facets, extracted):
+    import temporal
+
+    settings = [
+        "--set",
+        "training.pca=4",
+        "--set",
+        "training.bank=store",
+        "--set",
+        "training.max_replicas=auto",
+    ]
+    code, plan, _ = facets("sweep", *settings, "--dry-run", work=extracted)
+    assert code == DONE
+    assert "groups, one after the other: 6 runs" in plan
+    assert facets("sweep", *settings, work=extracted)[0] == DONE
+    kept = sorted(path.name.split(".")[-1].split("-")[0] for path in (extracted / "features").iterdir())
+    assert {"pca4", "safetensors"} <= set(kept)
+    done = results(extracted)
+    assert len(done) == 6
+    model = temporal.load(extracted / "runs" / done[0])
+    assert model.standardiser.components.shape == (model.feature_spec.dim, 4)
+    code, plan, _ = facets("sweep", *settings, "--set", "training.bank=device", "--dry-run", work=extracted)
+    assert "6 finished, 0 unfinished" in plan
+
+
 def test_info_tells_how_far_a_work_directory_is_when_clips_lack_features(facets, extracted):
     record = next(iter((extracted / "features").glob("*/clips/*.json")))
     record.unlink()

@@ -18,7 +18,19 @@ from pipeline.workdir import work_dir
 from stores.errors import FacetsError, StoreError
 from stores.testing import feature_spec
 
-COMMANDS = ["convert", "crop", "doctor", "features", "import", "info", "render", "sweep", "table", "verify"]
+COMMANDS = [
+    "convert",
+    "crop",
+    "doctor",
+    "features",
+    "import",
+    "info",
+    "render",
+    "submission",
+    "sweep",
+    "table",
+    "verify",
+]
 ON_EXPERIMENTS = ["features", "sweep", "table", "verify", "info", "doctor"]
 
 
@@ -42,12 +54,15 @@ def test_help_lists_every_command(run):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_every_command_has_a_help_text(command):
-    from click import Option
+    from click import Group, Option
 
-    assert facets.commands[command].help
-    options = [parameter for parameter in facets.commands[command].params if isinstance(parameter, Option)]
-    assert all(option.help for option in options)
-    assert "--debug" in {name for option in options for name in option.opts}
+    found = facets.commands[command]
+    assert found.help
+    for leaf in found.commands.values() if isinstance(found, Group) else [found]:
+        assert leaf.help
+        options = [parameter for parameter in leaf.params if isinstance(parameter, Option)]
+        assert all(option.help for option in options)
+        assert "--debug" in {name for option in options for name in option.opts}
 
 
 @pytest.mark.parametrize("command", ON_EXPERIMENTS)

@@ -20,6 +20,7 @@ def brute_force_ccc(t, p):
     return 2 * sum((x - mt) * (y - mp) for x, y in zip(t, p, strict=True)) / n / (vt + vp + (mt - mp) ** 2)
 
 
+@settings(deadline=None)  # on a busy machine a single example may take long
 @given(seeds, st.integers(3, 60))
 def test_ccc_equals_the_population_formula_over_known_frames(seed, frames):
     random = np.random.default_rng(seed)
@@ -38,6 +39,7 @@ def test_ccc_equals_torchmetrics_up_to_its_sample_variance():
     assert metrics.ccc(t, p) == pytest.approx(theirs, abs=1e-5)
 
 
+@settings(deadline=None)
 @given(seeds, st.integers(2, 50))
 def test_identical_series_have_ccc_exactly_1(seed, frames):
     x = np.random.default_rng(seed).normal(size=frames)
@@ -57,7 +59,7 @@ def test_ccc_refuses_a_prediction_that_is_not_finite():
         metrics.ccc([0.1, 0.2], [np.nan, 0.0])
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(seeds, st.integers(1, 80), st.integers(2, 9))
 def test_macro_f1_equals_scikit_learn_over_the_fixed_class_list(seed, frames, classes):
     random = np.random.default_rng(seed)
@@ -73,7 +75,7 @@ def test_macro_f1_of_predictions_collapsed_to_two_classes_stays_macro():
     assert metrics.macro_f1(t, p, 4) == pytest.approx((2 / 3 + 2 / 3) / 4)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(seeds, st.integers(1, 60), st.integers(1, 12))
 def test_au_f1_equals_scikit_learn_over_the_known_cells(seed, frames, aus):
     random = np.random.default_rng(seed)

@@ -94,6 +94,20 @@ def test_training_gives_the_same_bytes_wherever_the_features_lie(pairs, tmp_path
                 assert all(np.array_equal(values, b.predictions[clip][t]) for t, values in tasks.items())
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("kind", ["host", "store"])
+def test_batches_on_a_gpu_are_the_same_wherever_the_features_lie(pairs, kind):
+    plain, other = (
+        temporal.load_bank(*pairs["hdf5"], device="cuda", placement=place) for place in ("device", kind)
+    )
+    windows = cut(plain.train.offsets, 24, 15)
+    pieces = list(batches(epoch_order(len(windows), 0, 1), 3))
+    linear = statistics(plain.train)
+    ours, theirs = (list(minibatches(bank.train, windows, pieces, linear)) for bank in (plain, other))
+    assert all(torch.equal(a.features, b.features) for a, b in zip(ours, theirs, strict=True))
+
+
 @settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_any_rows_in_any_order_are_those_of_the_store(tmp_path_factory, data):
@@ -192,6 +206,7 @@ def test_the_limit_of_a_control_group_counts_and_its_idle_file_pages_do_not(tmp_
     (v1 / "memory.stat").write_text("total_inactive_file 50\n")
     assert list(placement._group_limits(tmp_path / "membership", tmp_path / "fs")) == [100]
     assert list(placement._group_limits(tmp_path / "none", tmp_path / "fs")) == []
+    assert placement._available(tmp_path / "none") > 2**20
 
 
 def test_the_free_memory_of_this_machine_is_less_than_its_memory():

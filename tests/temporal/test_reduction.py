@@ -166,8 +166,26 @@ def test_damaged_axes_are_refused_by_name(pair, tmp_path):
         prepared(temporal.load_bank(*pair), Training(pca=3))
 
 
+def test_axes_of_other_features_are_refused_whatever_their_name(pair, tmp_path):
+    prepared(temporal.load_bank(*pair), Training(pca=3))
+    (old,) = tmp_path.glob("f.axes-*")
+    pair[0].write("a", feature_arrays(30, SPEC, 99), {})
+    prepared(temporal.load_bank(*pair), Training(pca=3))
+    (new,) = set(tmp_path.glob("f.axes-*")) - {old}
+    old.replace(new)
+    with pytest.raises(StoreError, match="axes of other features"):
+        prepared(temporal.load_bank(*pair), Training(pca=3))
+
+
+def test_fewer_frames_than_axes_are_refused(bank, tiny):
+    few = torch.zeros_like(bank.train.valid)
+    few[:4] = True
+    with pytest.raises(ConfigError, match="5 axes were asked for, there are 4 axes"):
+        prepared(replace(bank, train=replace(bank.train, valid=few)), replace(tiny, pca=5))
+
+
 def test_more_axes_than_dimensions_are_refused(bank, tiny):
-    with pytest.raises(ConfigError, match="7 axes were asked for, there are 6"):
+    with pytest.raises(ConfigError, match="7 axes were asked for of features of 6 dimensions"):
         temporal.fit(bank, [RUN], replace(tiny, pca=7))
 
 
