@@ -28,6 +28,10 @@ CORPUS_NOTES = {
         " works and says nothing about people"
     ),
     "affwild2": "aligned face crops and annotations of Aff-Wild2, official training and validation videos",
+    "affwild2_mtl": (
+        "aligned face crops and annotations of the multi-task tracks, s-Aff-Wild2 from ABAW-4 on, official"
+        " training and validation videos"
+    ),
 }
 SELECTION = "highest mean over the trained tasks of CCC, or of the edition's score for AU and EXPR"
 CHANCE_RULE = "the best that can be expected without seeing an image, from label frequencies alone"

@@ -13,6 +13,16 @@ from stores.errors import ConfigError
 
 EXPR_7 = ("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")
 EXPR_8 = (*EXPR_7, "Other")
+CE_7 = (
+    "Fearfully_Surprised",
+    "Happily_Surprised",
+    "Sadly_Surprised",
+    "Disgustedly_Surprised",
+    "Angrily_Surprised",
+    "Sadly_Fearful",
+    "Sadly_Angry",
+)
+"""Compound expressions of C-EXPR-DB (ABAW-6 to 8), spelt as in the test lists."""
 AU_8 = ("AU1", "AU2", "AU4", "AU6", "AU12", "AU15", "AU20", "AU25")
 AU_12 = ("AU1", "AU2", "AU4", "AU6", "AU7", "AU10", "AU12", "AU15", "AU23", "AU24", "AU25", "AU26")
 

@@ -27,6 +27,7 @@ __all__ = [
 # One line and one module add a corpus: ``load(root: Path, edition: str, *, <options>) -> Corpus``.
 KINDS = {
     "affwild2": "extract.corpora.affwild2",
+    "affwild2_mtl": "extract.corpora.affwild2_mtl",
     "rendered": "extract.corpora.rendered",
 }
 

@@ -1,52 +1,96 @@
-"""Reads an Aff-Wild2 tree of ABAW-1 or 2: cropped and aligned faces plus the VA, EXPR and AU annotations.
+"""Reads Aff-Wild2 as the challenge folders of an ABAW edition: crops plus per-clip VA, EXPR and AU files.
 
-Not the single-file layouts of the multi-task editions, and not a copy of data: the corpus stays where it is.
+Not the single-file layouts of the multi-task tracks (``affwild2_mtl``), and not a copy of data: the corpus
+stays where it is.
 
-Layout (ABAW release notes of FG2020 and ICCV2021; row and image conventions as read in the public entries)::
+Layout (ABAW release notes; row and image conventions as read in the public entries)::
 
     cropped_aligned/<clip>/00001.jpg ...        row i of an annotation is frame i is {i+1:05d}.jpg
-    annotations/{VA_Set,EXPR_Set,AU_Set}/{Train_Set,Validation_Set}/<clip>.txt      a header, then rows
+    <annotations>/<task>/<split>/<clip>.txt     a header, then rows
+
+============  ===========================================  ===========================================
+edition       <annotations>                                <task>
+============  ===========================================  ===========================================
+abaw1, abaw2  annotations                                  VA_Set, EXPR_Set, AU_Set
+abaw3         Third ABAW Annotations                       VA_Estimation_Challenge,
+abaw5         the root                                     EXPR_Classification_Challenge or
+abaw6, abaw8  6th_ABAW_Annotations, 8th_ABAW_Annotations   EXPR_Recognition_Challenge,
+abaw10        10th_ABAW_Annotations (assumed, not seen)    AU_Detection_Challenge
+============  ===========================================  ===========================================
+
+From abaw3 on the task folders may also lie in ``annotations`` or in the root. ``<split>`` is ``Train_Set`` or
+``Training_Set``, and ``Validation_Set``. Test lists (``affwild2_lists``) may lie in the root, in
+``test_set_examples`` or beside the task folders.
 
 ``facets crop`` writes the same crops from videos, and a record of each video in ``crops/``.
 """
 
 import logging
-import os
-import re
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.corpora import annotation
-from extract.corpora.clip import Clip, Corpus, CropFrames, Labels, Split
+from extract.corpora import affwild2_counts, affwild2_crops, affwild2_lists, annotation
+from extract.corpora.affwild2_crops import some
+from extract.corpora.affwild2_lists import TestList, Track
+from extract.corpora.annotation import TASKS, Table, Task
+from extract.corpora.clip import Clip, Corpus, CropFrames, Split
 from extract.video import record
+from extract.video.record import Origin
 from stores import editions
 from stores.errors import ConfigError, CorpusError
 
 logger = logging.getLogger(__name__)
 
-EDITIONS = ("abaw1", "abaw2")
 FPS = 30.0
 """The release's text files carry no frame rate and the raw videos are not read; most of them run at 30."""
 ROW_TOLERANCE = 2
 """Task files of one clip, and its crops, were counted by different tools: they differ by one or two rows."""
 
 _SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {
-    "train": ("Train_Set", "Training_Set"),  # ABAW-2, ABAW-1
+    "train": ("Train_Set", "Training_Set"),
     "validation": ("Validation_Set",),
 }
-# Six digits at most: the longest clip of the release has 47,419 frames, and a stray 99999999.jpg must not
-# become a timeline of a hundred million rows.
-_CROP = re.compile(r"([0-9]{5}|[1-9][0-9]{5})\.jpg")
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where an edition keeps its annotations: folders to look in, in order, and spellings of the tasks."""
+
+    places: tuple[str, ...]
+    tasks: dict[Task, tuple[str, ...]]
+
+
+def _challenges(*names: str) -> _Layout:
+    return _Layout(
+        (*names, "annotations", "."),
+        {
+            "VA": ("VA_Estimation_Challenge",),
+            "EXPR": ("EXPR_Classification_Challenge", "EXPR_Recognition_Challenge"),
+            "AU": ("AU_Detection_Challenge",),
+        },
+    )
+
+
+_SETS = _Layout(("annotations",), {"VA": ("VA_Set",), "EXPR": ("EXPR_Set",), "AU": ("AU_Set",)})
+LAYOUTS: dict[str, _Layout] = {
+    "abaw1": _SETS,
+    "abaw2": _SETS,
+    "abaw3": _challenges("Third ABAW Annotations"),
+    "abaw5": _challenges(),
+    "abaw6": _challenges("6th_ABAW_Annotations"),
+    "abaw8": _challenges("8th_ABAW_Annotations"),
+    "abaw10": _challenges("10th_ABAW_Annotations"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    task: str
+    task: Task
     split: Split
     path: Path
 
@@ -54,72 +98,77 @@ class _File:
 def load(root: Path, edition: str) -> Corpus:
     """Reads the tree under ``root``.
 
-    A clip's timeline is dense: T is the largest of its row counts and its last crop; a frame without a crop
-    is None, a label cell without a value is unknown. A clip that is in the training split of one task and in
-    the validation split of another counts as validation and its training labels become unknown: they belong
-    to neither official split. Folders of crops without any annotation are the test split. Clips that
-    ``facets crop`` cut from videos have the videos' length and frame rate; they need no annotations at all.
+    A clip's timeline is dense: T is the largest of its row counts, its last crop and the last frame that a
+    test list asks for; a frame without a crop is None, a label cell without a value is unknown. A clip that
+    is in the training split of one task and in the validation split of another counts as validation and its
+    training labels become unknown: they belong to neither official split. Crops without any annotation are
+    the test split. A clip that one track tests and another annotates (Aff-Wild2 has many) keeps the split of
+    its annotations. Clips that ``facets crop`` cut from videos have the videos' length and frame rate; they
+    need no annotations at all.
 
     Args:
-        root: folder with ``cropped_aligned`` and ``annotations``; the latter may lack beside ``crops``.
-        edition: ``abaw1`` or ``abaw2``; its class and AU lists must be those in the file headers.
+        root: folder with ``cropped_aligned`` and the annotations; the latter may lack beside ``crops``.
+        edition: one of ``LAYOUTS``; its class and AU lists must be those in the file headers.
 
     Raises:
         ConfigError: unknown edition, or one with another layout.
         CorpusError: a folder or file is missing, or does not follow the format; names file and line.
     """
     names = editions.edition(edition)
-    if edition not in EDITIONS:
-        msg = f"edition {edition} has another file layout: this reader reads {' and '.join(EDITIONS)}"
+    if edition not in LAYOUTS:
+        msg = (
+            f"edition {edition} has another file layout: this reader reads {', '.join(LAYOUTS)}; "
+            "corpus.kind affwild2_mtl reads those of the multi-task tracks"
+        )
         raise ConfigError(msg)
     root = Path(root)
-    crops_root = _folder(root, "cropped_aligned")
+    crops_root = affwild2_crops.folder(root)
     origins = record.origins(root)
     formats = annotation.formats(names.expressions, names.aus)
     notes: list[str] = []
 
-    files: dict[str, list[_File]] = {}
-    if not origins or (root / "annotations").exists():
-        files = _annotation_files(_folder(root, "annotations"), tuple(formats), notes)
-    folders, stray = _subfolders(crops_root)
-    without_crops = sorted(set(files) - set(folders))
-    if without_crops:
-        msg = (
-            f"{len(without_crops)} annotated clips have no folder in {crops_root}: {_some(without_crops)}; "
-            "unpack their crops there, or take their annotation files away"
-        )
-        raise CorpusError(msg)
+    place = _annotations(root, LAYOUTS[edition], optional=bool(origins))
+    files = {} if place is None else _annotation_files(root, place, LAYOUTS[edition], notes)
+    lists = {
+        track: affwild2_lists.read(path, edition, track)
+        for track, path in affwild2_lists.find(root, place or root, edition, TASKS).items()
+    }
+    listed = _listed(lists)
+    folders, stray = affwild2_crops.clip_folders(crops_root)
+    affwild2_crops.check_folders(crops_root, [*files, *listed], folders)
 
     clips = []
-    counts: dict[str, list[str]] = defaultdict(list)
+    clips_with: dict[str, list[str]] = defaultdict(list)
+    found = affwild2_lists.counts(lists)
     for clip_id in sorted(folders):
         clip_files = files.get(clip_id, [])
-        present, strays = _crops(crops_root / clip_id)
+        present, strays = affwild2_crops.present(crops_root / clip_id)
         stray += strays
-        tables = {file.task: annotation.read(file.path, formats[file.task]) for file in clip_files}
+        tables: dict[Task, Table] = {}
+        for file in clip_files:
+            tables |= annotation.read(file.path, formats[file.task]).tables
+        rows = {file.path: len(tables[file.task]) for file in clip_files}
         origin = origins.get(clip_id)
-        frames = _frames(clip_id, len(present), {task: len(table) for task, table in tables.items()}, counts)
-        if origin is not None and not tables:
-            frames = max(frames, origin.frames)
+        frames = _frames(crops_root / clip_id, len(present), rows, listed.get(clip_id, 0), origin, clips_with)
         split: Split = "test"
         if clip_files:
             split = "validation" if any(f.split == "validation" for f in clip_files) else "train"
         if len({file.split for file in clip_files}) > 1:
-            counts["mixed"].append(clip_id)
-        labels = Labels.unknown(frames, len(names.aus))
-        for file in clip_files:
-            if file.split == split:
-                annotation.fill(labels, file.task, tables[file.task])
+            clips_with["mixed"].append(clip_id)
+        if clip_files and clip_id in listed:
+            clips_with["tested"].append(clip_id)
         timeline = np.zeros(frames, np.bool_)
         timeline[: len(present)] = present
+        _count(found, clip_files, tables, timeline)
+        labels = {file.task: tables[file.task] for file in clip_files if file.split == split}
         clips.append(
             Clip(
                 clip_id,
                 split,
                 CropFrames(crops_root / clip_id, timeline),
-                labels,
+                annotation.to_labels(labels, frames, len(names.aus)),
                 FPS if origin is None else origin.fps,
-                _video(clip_id) if origin is None else origin.video,
+                affwild2_crops.video(clip_id) if origin is None else origin.video,
                 origin=None if origin is None else origin.attrs,
             )
         )
@@ -127,134 +176,170 @@ def load(root: Path, edition: str) -> Corpus:
         msg = f"{crops_root} holds no clip folder: expected <clip>/00001.jpg in it; unpack the crops there"
         raise CorpusError(msg)
 
-    notes += _notes(clips, counts, stray) + _origin_notes(clips)
+    notes += _notes(clips, listed, clips_with, stray) + _origin_notes(clips)
+    notes += affwild2_counts.differences(affwild2_counts.RELEASES.get(edition, {}), found)
     for note in notes:
         logger.info("%s: %s", root, note)
     return Corpus("affwild2", root, edition, names.expressions, names.aus, tuple(clips), tuple(notes))
 
 
-def _folder(root: Path, name: str) -> Path:
-    path = root / name
-    if not path.is_dir():
-        found = (
-            ", ".join(sorted(p.name for p in root.iterdir())[:8]) or "nothing"
-            if root.is_dir()
-            else "no folder"
-        )
-        msg = (
-            f"no folder {name} in {root} (found {found}): expected cropped_aligned/ and annotations/ as the "
-            "ABAW release unpacks them; check corpus.root"
-        )
-        raise CorpusError(msg)
-    return path
+def _annotations(root: Path, layout: _Layout, *, optional: bool) -> Path | None:
+    """The folder that holds the task folders; None where there is none and none is needed."""
+    tasks = [name for spellings in layout.tasks.values() for name in spellings]
+    for place in layout.places:
+        if any((root / place / task).is_dir() for task in tasks):
+            return root / place
+    own = [place for place in layout.places if place != "."]
+    if optional and not any((root / place).exists() for place in own):
+        return None
+    for place in own:
+        if (root / place).is_dir():
+            msg = (
+                f"no annotation file under {root / place} (found "
+                f"{affwild2_crops.found_in(root / place)}): expected the folders {', '.join(tasks)}; unpack "
+                "the annotations there, or choose the edition they are of"
+            )
+            raise CorpusError(msg)
+    msg = (
+        f"no folder {' or '.join(own)} in {root} (found {affwild2_crops.found_in(root)}): expected it to "
+        f"hold {', '.join(tasks)} as the ABAW release unpacks them; check corpus.root and corpus.edition"
+    )
+    raise CorpusError(msg)
 
 
-def _subfolders(path: Path) -> tuple[list[str], int]:
-    """Names of the folders in ``path``, and how many other things lie there; hidden ones do not count."""
-    with os.scandir(path) as entries:
-        visible = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
-    folders = [name for name, is_dir in visible if is_dir]
-    return folders, len(visible) - len(folders)
-
-
-def _annotation_files(root: Path, tasks: Sequence[str], notes: list[str]) -> dict[str, list[_File]]:
+def _annotation_files(root: Path, place: Path, layout: _Layout, notes: list[str]) -> dict[str, list[_File]]:
     """Every annotation file by clip id; an absent task or split is noted, a tree with none is an error."""
     files: dict[str, list[_File]] = defaultdict(list)
-    for task in tasks:
-        if not (root / task).is_dir():
-            notes.append(f"no folder annotations/{task}: its labels are unknown everywhere")
+    for task, spellings in layout.tasks.items():
+        folders = [place / name for name in spellings if (place / name).is_dir()]
+        if not folders:
+            where = " or ".join(str((place / name).relative_to(root)) for name in spellings)
+            notes.append(f"no folder {where}: its labels are unknown everywhere")
             continue
         seen: dict[str, Path] = {}
         for split, names in _SPLIT_FOLDERS.items():
-            folders = [root / task / name for name in names if (root / task / name).is_dir()]
-            if not folders:
-                notes.append(f"no folder annotations/{task}/{names[0]}: no {split} labels of this task")
-            for folder in folders:
-                for path in sorted(folder.glob("*.txt")):
-                    if path.name.startswith("."):
-                        continue
-                    if path.stem in seen:
-                        msg = f"{path} and {seen[path.stem]} annotate one clip for one task: keep one of them"
-                        raise CorpusError(msg)
-                    seen[path.stem] = path
-                    files[path.stem].append(_File(task, split, path))
+            parts = [folder / name for folder in folders for name in names if (folder / name).is_dir()]
+            if not parts:
+                where = str((folders[0] / names[0]).relative_to(root))
+                notes.append(f"no folder {where}: no {split} labels of this task")
+            for path in [path for part in parts for path in sorted(part.glob("*.txt"))]:
+                if path.name.startswith("."):
+                    continue
+                if path.stem in seen:
+                    msg = f"{path} and {seen[path.stem]} annotate one clip for one task: keep one of them"
+                    raise CorpusError(msg)
+                seen[path.stem] = path
+                files[path.stem].append(_File(task, split, path))
     if not files:
+        tasks = ",".join(name for spellings in layout.tasks.values() for name in spellings)
         msg = (
-            f"no annotation file under {root}: expected "
-            f"{{{','.join(tasks)}}}/{{Train_Set,Validation_Set}}/*.txt; unpack the annotations there"
+            f"no annotation file under {place}: expected "
+            f"{{{tasks}}}/{{Train_Set,Validation_Set}}/*.txt; unpack the annotations there"
         )
         raise CorpusError(msg)
     return files
 
 
-def _crops(folder: Path) -> tuple[NDArray[np.bool_], int]:
-    """Which frames of a clip have a crop, up to the last one, and how many other files lie beside them."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".")]
-    numbers = [int(name[:-4]) for name in names if _CROP.fullmatch(name)]
-    if not numbers:
-        found = f"{len(names)} other files such as {min(names)}" if names else "nothing"
-        msg = f"{folder} holds no crop (found {found}): expected 00001.jpg and so on; unpack the clip's crops"
-        raise CorpusError(msg)
-    if min(numbers) == 0:
-        msg = (
-            f"{folder / '00000.jpg'}: crops are numbered from 00001.jpg (= frame 0); rename this clip's crops"
-        )
-        raise CorpusError(msg)
-    present = np.zeros(max(numbers), np.bool_)
-    present[np.array(numbers) - 1] = True
-    return present, len(names) - len(numbers)
+def _listed(lists: Mapping[Track, TestList]) -> dict[str, int]:
+    """Clip -> least length of its timeline, of every clip in a test list."""
+    listed: dict[str, int] = {}
+    for test_list in lists.values():
+        for clip, frames in test_list.frames().items():
+            listed[clip] = max(listed.get(clip, 0), frames)
+    return listed
 
 
-def _frames(clip: str, crops: int, rows: dict[str, int], counts: dict[str, list[str]]) -> int:
-    """T of a clip: the largest of its row counts and its last crop, which may differ by ``ROW_TOLERANCE``."""
+def _frames(
+    folder: Path,
+    crops: int,
+    rows: Mapping[Path, int],
+    listed: int,
+    origin: Origin | None,
+    clips_with: dict[str, list[str]],
+) -> int:
+    """T of a clip: the largest of its row counts, its last crop and its last listed frame.
+
+    Row counts and the last crop may differ by ``ROW_TOLERANCE``. A video's rows may exceed its frames by as
+    much; a test list may ask for any number, which is noted.
+    """
     if not rows:
-        return crops
-    least, most = min(rows.values()), max(rows.values())
-    if most - least > ROW_TOLERANCE or crops - most > ROW_TOLERANCE:
-        found = ", ".join(f"{task} {count} rows" for task, count in rows.items())
+        return max(crops, listed, 0 if origin is None else origin.frames)
+    (shortest, least), (longest, most) = min(rows.items(), key=_rows), max(rows.items(), key=_rows)
+    counts = ", ".join(f"{path.parent.parent.name} {count} rows" for path, count in rows.items())
+    counts += f", last crop {crops:05d}.jpg"
+    expected = f"expected counts that differ by at most {ROW_TOLERANCE}"
+    remedy = "one of the files is of another clip or cut short: restore it from the release"
+    if most - least > ROW_TOLERANCE:
+        where = _line(longest, least + ROW_TOLERANCE)
+        msg = f"{where}: beyond the end of {shortest} (clip {folder.name}: {counts}), {expected}; {remedy}"
+        raise CorpusError(msg)
+    if crops - most > ROW_TOLERANCE:
+        msg = f"{folder / f'{crops:05d}.jpg'}: beyond the end of {longest} ({counts}), {expected}; {remedy}"
+        raise CorpusError(msg)
+    if origin is not None and most - origin.frames > ROW_TOLERANCE:
+        where = _line(longest, origin.frames + ROW_TOLERANCE)
         msg = (
-            f"clip {clip}: {found}, last crop {crops:05d}.jpg: expected counts that differ by at most "
-            f"{ROW_TOLERANCE}; one of the files is of another clip or cut short: restore it from the release"
+            f"{where}: beyond the end of video {origin.video}, which has {origin.frames} frames ({counts}), "
+            f"{expected}; annotations of another clip, or crops that were cut at another frame rate"
         )
         raise CorpusError(msg)
     if most != least:
-        counts["rows"].append(clip)
+        clips_with["rows"].append(folder.name)
     if crops > most:
-        counts["beyond"].append(clip)
-    return max(most, crops)
+        clips_with["beyond"].append(folder.name)
+    if listed and abs(listed - most) > ROW_TOLERANCE:
+        clips_with["listed"].append(folder.name)
+    return max(most, crops, listed)
 
 
-def _video(clip: str) -> str:
-    """The video of a clip: its id less ``_left`` or ``_right``, the only marks of two annotated people."""
-    for suffix in ("_left", "_right"):
-        if clip.endswith(suffix):
-            return clip.removesuffix(suffix)
-    return clip
+def _rows(item: tuple[Path, int]) -> int:
+    return item[1]
 
 
-def _notes(clips: Sequence[Clip], counts: dict[str, list[str]], stray: int) -> list[str]:
-    splits: dict[str, set[str]] = defaultdict(set)
-    for clip in clips:
-        splits[clip.subject].add(clip.split)
-    divided = [video for video, found in splits.items() if len(found) > 1]
+def _line(path: Path, row: int) -> str:
+    return f"{path}, line {row + 2} (frame {row})"
+
+
+def _count(
+    found: Counter[str], files: Sequence[_File], tables: Mapping[Task, Table], present: NDArray[np.bool_]
+) -> None:
+    """Adds what one clip holds to the counts that ``affwild2_counts`` compares."""
+    found["crops"] += int(present.sum())
+    for file in files:
+        known = annotation.known(file.task, tables[file.task])
+        found[f"{file.task} labels, {file.split}"] += int(known.sum())
+        if file.task == "EXPR":
+            with_crop = known & present[: len(known)]
+            found[f"EXPR labels, {file.split}, with a crop"] += int(with_crop.sum())
+
+
+def _notes(
+    clips: Sequence[Clip], listed: Mapping[str, int], clips_with: Mapping[str, list[str]], stray: int
+) -> list[str]:
     notes = []
     if test := [clip.id for clip in clips if clip.split == "test"]:
-        notes.append(f"{len(test)} clips have no annotation file and are the test split: {_some(test)}")
-    if mixed := counts["mixed"]:
-        notes.append(
-            f"{len(mixed)} clips are in the training split of one task and the validation split of another: "
-            f"they count as validation, without their training labels: {_some(mixed)}"
-        )
-    if divided:
-        notes.append(f"{len(divided)} videos have people in different splits: {_some(divided)}")
-    if rows := counts["rows"]:
-        notes.append(f"{len(rows)} clips have task files of different row counts: {_some(rows)}")
-    if beyond := counts["beyond"]:
-        notes.append(f"{len(beyond)} clips have crops beyond their last row: {_some(beyond)}")
+        notes.append(f"{len(test)} clips have no annotation file and are the test split: {some(test)}")
+        if listed and (unlisted := sorted(set(test) - set(listed))):
+            notes.append(f"{len(unlisted)} clips of the test split are in no test list: {some(unlisted)}")
+    for kind, said in _NOTES.items():
+        if names := clips_with.get(kind):
+            notes.append(f"{len(names)} {said}: {some(names)}")
+    notes += affwild2_crops.divided(clips)
     if stray:
         notes.append(f"{stray} files among the crops are not crops and were not read")
     return notes
+
+
+_NOTES = {
+    "mixed": (
+        "clips are in the training split of one task and the validation split of another: they count as "
+        "validation, without their training labels"
+    ),
+    "tested": "clips are in a test list and annotated for another task: they keep the split of their labels",
+    "rows": "clips have task files of different row counts",
+    "beyond": "clips have crops beyond their last row",
+    "listed": "clips have a test list that asks for another number of frames than their files have rows",
+}
 
 
 def _origin_notes(clips: Sequence[Clip]) -> list[str]:
@@ -264,13 +349,9 @@ def _origin_notes(clips: Sequence[Clip]) -> list[str]:
         if clip.origin is not None:
             makers[f"{clip.origin['detector']} ({str(clip.origin['maker_sha256'])[:12]})"].append(clip.id)
     notes = [
-        f"{len(cut)} clips were cut from videos by detector {maker}: {_some(cut)}"
+        f"{len(cut)} clips were cut from videos by detector {maker}: {some(cut)}"
         for maker, cut in makers.items()
     ]
     if len(makers) > 1 or (makers and sum(map(len, makers.values())) < len(clips)):
         notes.append("not all crops were made alike: cut all videos anew, with one detector and its options")
     return notes
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
