@@ -1,6 +1,7 @@
 """Writes the labels of a corpus into a label store, clip by clip, where they changed.
 
-Not a converter: labels are stored as the corpus reader gave them, under the edition's own names.
+Not a converter: labels are stored as they come, under the names of the corpus; ``extract.corpora.labelspace``
+has mapped them before.
 """
 
 import hashlib
@@ -58,11 +59,16 @@ def write_labels(
     for done, clip in enumerate(corpus.clips):
         progress("labels", len(corpus.clips), done)
         attrs: dict[str, Json] = {
-            "corpus": corpus.name,
+            "corpus": clip.corpus or corpus.name,
             "fps": clip.fps,
             "split": clip.split,
             "subject": clip.subject,
         }
+        # Absent is the default, so that stores from before there were static clips and weights read the same.
+        if clip.static:
+            attrs["static"] = True
+        if clip.weight != 1:
+            attrs["weight"] = clip.weight
         digest = _digest(clip, attrs)
         if store.has(clip.id) and store.record(clip.id).source_digest == digest:
             unchanged.append(clip.id)

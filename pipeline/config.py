@@ -3,6 +3,7 @@
 Not a reader of files, which is ``pipeline.configfile``, and not a place where settings take effect.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
@@ -23,10 +24,14 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails
 
+from extract.corpora import KINDS
 from stores.editions import edition
 from stores.errors import ConfigError
 from temporal.settings import ATTENTIONS, LOSSES, MODELS
 from temporal.settings import Training as SharedSettings
+
+MIXTURE = "mixture"
+"""The kind of a corpus that is made of others."""
 
 TASKS = ("V", "A", "AU", "EXPR")
 
@@ -43,6 +48,17 @@ def known_edition(name: str) -> str:
         return edition(name).name
     except ConfigError as error:
         raise ValueError(str(error)) from None
+
+
+def known_kind(kind: str) -> str:
+    """Returns ``kind`` if a corpus can be read so; raises ``ValueError``, with the nearest, if none can."""
+    readable = (*KINDS, MIXTURE)
+    if kind not in readable:
+        like = difflib.get_close_matches(kind, readable, n=1, cutoff=0.5)
+        hint = f"did you mean {like[0]!r}?" if like else f"expected one of {', '.join(readable)}"
+        msg = f"unknown kind {kind!r}, {hint}"
+        raise ValueError(msg)
+    return kind
 
 
 def known(what: str, registry: Mapping[str, str], name: str) -> str:
@@ -82,14 +98,91 @@ class Render(Section):
         return self
 
 
-class Corpus(Section):
+class Folds(Section):
+    """A split in folds instead of the official one; see ``extract.corpora.splits``."""
+
+    kfold: Annotated[int, Field(ge=2)]
+    fold: NonNegativeInt = 0
+    """The fold that is the validation split; the others are the training split."""
+    by: Literal["subject", "video"] = "subject"
+    """What is never divided; two people of one video stay together by video, or if they share a subject."""
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def check_fold(self) -> Self:
+        """The fold exists."""
+        if self.fold >= self.kfold:
+            msg = f"fold {self.fold} of {self.kfold}: folds are counted from 0"
+            raise ValueError(msg)
+        return self
+
+
+class Reading(Section):
+    """How one corpus is read."""
+
+    kind: Annotated[str, AfterValidator(known_kind)]
+    root: Path | None = None
+    """Folder of the corpus."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keywords of the reader, such as ``au_threshold``."""
+    mapping: dict[str, str | None] = Field(default_factory=dict)
+    """Class or AU of the corpus -> the one that it becomes here; null makes it unknown."""
+    split: Folds | None = None
+    """``official``, or ``{kfold: 5, fold: 0, by: subject}``."""
+
+    @field_validator("split", mode="before")
+    @classmethod
+    def official(cls, value: object) -> object:
+        """Reads ``official`` as no folds."""
+        return None if value == "official" else value
+
+
+class Part(Reading):
+    """One corpus of a mixture."""
+
+    root: Path
+    edition: str | None = None
+    """Whose layout and label lists its files follow; by default ``corpus.edition``."""
+    weight: PositiveFloat = 1.0
+    """Of its labelled frames in the losses."""
+    training_splits: tuple[Literal["train", "validation", "test"], ...] = ("train",)
+    """Its splits that are trained on."""
+
+    @field_validator("edition")
+    @classmethod
+    def check_edition(cls, value: str | None) -> str | None:
+        """The edition exists."""
+        return None if value is None else known_edition(value)
+
+    @field_validator("kind")
+    @classmethod
+    def check_kind(cls, value: str) -> str:
+        """A mixture is flat."""
+        if value == MIXTURE:
+            msg = "a part of a mixture cannot be a mixture: list its parts beside the others"
+            raise ValueError(msg)
+        return value
+
+
+class Corpus(Reading):
     """Which faces and labels."""
 
-    kind: Literal["rendered", "affwild2", "affwild2_mtl"]
     root: Path | None = None
     """Folder of the corpus; ``rendered`` without a root is drawn into the work directory."""
     edition: str = "abaw2"
-    """Whose label lists the annotation files follow."""
+    """Whose label lists and scores the experiment uses, and the annotation files follow."""
+    expressions: tuple[str, ...] = ()
+    """The classes of the experiment; by default those of the edition."""
+    aus: tuple[str, ...] = ()
+    """The action units of the experiment; by default those of the edition."""
+    leaks: Literal["refuse", "report"] = "refuse"
+    """What to do where a subject is in two splits."""
+    parts: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")], Part] = Field(
+        default_factory=dict
+    )
+    """The corpora of a mixture; the clip ``c`` of the part ``p`` is called ``p.c``."""
+    score: tuple[str, ...] = ()
+    """The parts of a mixture whose validation split is scored."""
     render: Render = Render()
     """What to draw; only for ``rendered``."""
 
@@ -98,11 +191,30 @@ class Corpus(Section):
     @model_validator(mode="after")
     def check_root(self) -> Self:
         """A recorded corpus cannot be made, so its folder must be given."""
-        if self.kind != "rendered" and self.root is None:
+        if self.kind not in ("rendered", MIXTURE) and self.root is None:
             msg = f"a corpus of kind {self.kind} needs 'root', the folder that holds it"
             raise ValueError(msg)
         if self.kind != "rendered" and "render" in self.model_fields_set:
             msg = f"'render' is for a corpus of kind rendered, this one is {self.kind}"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def check_parts(self) -> Self:
+        """A mixture, and nothing else, has parts and says which of them are scored."""
+        if self.kind != MIXTURE:
+            if self.parts or self.score:
+                msg = f"'parts' and 'score' are for a corpus of kind {MIXTURE}, this one is {self.kind}"
+                raise ValueError(msg)
+            return self
+        if given := [key for key in ("root", "options", "split") if key in self.model_fields_set]:
+            msg = f"{', '.join(map(repr, given))} of a mixture: give it to its parts instead"
+            raise ValueError(msg)
+        if not self.parts or not self.score:
+            msg = "a mixture needs 'parts' and 'score', the parts whose validation split is scored"
+            raise ValueError(msg)
+        if unknown := [name for name in self.score if name not in self.parts]:
+            msg = f"score: no part {unknown[0]!r}: expected some of {', '.join(self.parts)}"
             raise ValueError(msg)
         return self
 
@@ -397,6 +509,8 @@ class Table(Section):
     edition: str = "abaw2"
     """Whose totals the columns show."""
     formats: tuple[Literal["md", "csv", "tex", "html"], ...] = ("md", "csv", "tex", "html")
+    rules: Literal["flag", "refuse", "ignore"] = "flag"
+    """What to do with rows that the edition's challenge would not have admitted; see ``pipeline.rules``."""
 
     check_edition = field_validator("edition")(known_edition)
 

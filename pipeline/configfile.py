@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -18,6 +18,8 @@ from stores.errors import ConfigError
 
 PACKAGED = ("demo", "subsets", "au_weights", "seed_recipe", "smoke", "affwild2")
 DEFAULT = "demo"
+
+ANY_KEY = "*"
 
 
 def packaged_path(name: str) -> Path:
@@ -149,7 +151,12 @@ def describe(problem: Mapping[str, Any]) -> str:
 def nearest(above: Sequence[int | str], key: str) -> str:
     """Returns a hint for an unknown ``key``: a like one beside it, the same elsewhere, or all there are."""
     names = tuple(k for k in above if isinstance(k, str))
-    known = {path[-1]: path for path in known_keys(Config) if path[:-1] == names}
+    known = {
+        path[-1]: path
+        for path in known_keys(Config)
+        if len(path) == len(names) + 1
+        and all(k in (ANY_KEY, name) for k, name in zip(path[:-1], names, strict=True))
+    }
     if names[-1:] == ("training",):  # also the settings of a row, which pydantic sees as a plain mapping
         known = {name: (*names, name) for name in Training.model_fields}
     like = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
@@ -164,7 +171,10 @@ def nearest(above: Sequence[int | str], key: str) -> str:
 
 
 def known_keys(model: type[BaseModel], above: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Returns the path of every key below ``model``, in the order of the YAML, without list positions."""
+    """Returns the path of every key below ``model``, in the order of the YAML, without list positions.
+
+    ``ANY_KEY`` stands for the keys that the user chooses, such as the names of the parts of a mixture.
+    """
     keys: list[tuple[str, ...]] = []
     for name, field in model.model_fields.items():
         keys.append((*above, name))
@@ -173,5 +183,6 @@ def known_keys(model: type[BaseModel], above: tuple[str, ...] = ()) -> list[tupl
         ]
         for section in sections:
             if issubclass(section, BaseModel):
-                keys += known_keys(section, (*above, name))
+                named = (ANY_KEY,) if get_origin(field.annotation) is dict else ()
+                keys += known_keys(section, (*above, name, *named))
     return keys

@@ -68,7 +68,12 @@ def open_data(place: WorkDir) -> Data:
         for clip, source in sources.items()
     }
     annotations = {
-        clip: [record.attrs["split"], {name: array.sha256 for name, array in record.arrays.items()}]
+        clip: [
+            record.attrs["split"],
+            {name: array.sha256 for name, array in record.arrays.items()},
+            # Only where they are not the default, so that runs from before there were any keep their ids.
+            *([name, record.attrs[name]] for name in ("static", "weight") if name in record.attrs),
+        ]
         for clip, record in read.items()
     }
     digests = {

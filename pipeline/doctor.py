@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config import Config
+from pipeline.config import MIXTURE, Config
 from pipeline.workdir import WorkDir
 from stores.errors import FacetsError
 
@@ -127,6 +127,12 @@ def check_corpus(config: Config, place: WorkDir) -> Finding:
         there = place.corpus.is_dir()
         found = str(place.corpus) if there else f"none yet; facets features draws it into {place.corpus}"
         return Finding("corpus", "PASS", found)
+    if config.corpus.kind == MIXTURE:
+        absent = [str(part.root) for part in config.corpus.parts.values() if not part.root.is_dir()]
+        if absent:
+            found = f"no folder {', '.join(absent)}"
+            return Finding("corpus", "FAIL", found, "set root of these parts under corpus.parts")
+        return Finding("corpus", "PASS", ", ".join(str(part.root) for part in config.corpus.parts.values()))
     if not place.corpus.is_dir():
         return Finding("corpus", "FAIL", f"no folder {place.corpus}", "set corpus.root")
     return Finding("corpus", "PASS", str(place.corpus))

@@ -88,10 +88,18 @@ def cost_lines(config: Config, data: Data, stacks: Sequence[Sequence[PlannedRun]
     device = resolve_device(config.training.device)
     records = records_of(data.labels)
     train, scored = (
-        [record.frames for record in records.values() if record.attrs["split"] == split]
-        for split in (TRAIN, SCORED)
+        [record for record in records.values() if record.attrs["split"] == split] for split in (TRAIN, SCORED)
     )
-    shapes = Shapes(train, scored, data.feature_spec, data.label_spec)
+    shapes = Shapes(
+        [record.frames for record in train],
+        [record.frames for record in scored],
+        data.feature_spec,
+        data.label_spec,
+        *(
+            frozenset(i for i, record in enumerate(members) if record.attrs.get("static", False))
+            for members in (train, scored)
+        ),
+    )
     kinds = {kind_of(stack): stack for stack in stacks}
     measured: dict[bytes, Estimate] = {}
     for kind, stack in kinds.items():

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 import stores
 from pipeline.cluster import Cluster, threads_of
 from pipeline.config import Config
+from pipeline.corpus import read_corpus
 from pipeline.data import disagreements, open_stores, records_of
 from pipeline.extraction import Work, extract_here, extract_on, load_backbone
+from pipeline.runs import write_json
 from pipeline.workdir import WorkDir
 from stores import FeatureSpec
 from stores.errors import ConfigError, SpecMismatch
@@ -123,13 +125,14 @@ def use_features(config: Config, place: WorkDir, progress: Progress = silent) ->
 
 def make_labels(config: Config, place: WorkDir, progress: Progress) -> "tuple[Corpus, LabelReport]":
     """Makes whatever is missing of the corpus and the label store."""
-    from extract import corpora
     from extract.labels import write_labels
 
     if config.corpus.kind == "rendered" and config.corpus.root is None:
         make_corpus(config, place.corpus, progress)
-    corpus = corpora.load(config.corpus.kind, place.corpus, config.corpus.edition)
-    return corpus, write_labels(corpus, place.labels, config.features.backend, progress)
+    corpus, reports = read_corpus(config, place.corpus)
+    report = write_labels(corpus, place.labels, config.features.backend, progress)
+    write_json(place.mapping, {part: mapped.to_json() for part, mapped in reports.items()})
+    return corpus, report
 
 
 def departed(report: "LabelReport", paths: Sequence[Path]) -> dict[str, str]:

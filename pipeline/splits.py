@@ -1,4 +1,4 @@
-"""What a table states of the scored split: clips, labelled frames and chance levels; kept beside the runs.
+"""What a table states of the splits: clips and labelled frames, chance levels, whose labels were trained on.
 
 Not a score of any run. The facts are kept in ``splits.json`` with the digest of the labels that they are of,
 so that ``facets table`` need not import torch to print them again.
@@ -7,13 +7,14 @@ so that ``facets table`` need not import torch to print them again.
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.data import SCORED, Data
+from pipeline.data import SCORED, TRAIN, Data
 from pipeline.runs import write_json
+from stores.editions import edition as edition_named
 from stores.errors import CorpusError
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ class Scored:
         clips: number of clips.
         frames: number of labelled frames per task.
         chance: task -> metric -> what can be expected without seeing an image.
+        trained: corpus -> task -> labelled frames of the training split, for the rules of competitions.
     """
 
     labels: str
@@ -36,6 +38,7 @@ class Scored:
     clips: int
     frames: Mapping[str, int]
     chance: Mapping[str, Mapping[str, float]]
+    trained: Mapping[str, Mapping[str, int]]
 
 
 def scored_split(data: Data, edition: str, path: Path) -> Scored:
@@ -77,7 +80,24 @@ def _measure(data: Data, edition: str) -> Scored:
         for task, spec in TASKS.items()
     }
     frames = {task: int(_known(values).sum()) for task, values in labels.items()}
-    return Scored(data.digests["labels"], edition, len(clips), frames, chance_levels(labels, edition))
+    names = data.label_spec
+    rules = replace(edition_named(edition), expressions=names.expression_names, aus=names.au_names)
+    return Scored(
+        data.digests["labels"], edition, len(clips), frames, chance_levels(labels, rules), _trained(data)
+    )
+
+
+def _trained(data: Data) -> dict[str, dict[str, int]]:
+    from temporal import TASKS
+
+    counts: dict[str, dict[str, int]] = {}
+    for clip in data.labels.clips():
+        attrs = data.labels.record(clip).attrs
+        if attrs["split"] == TRAIN:
+            own = counts.setdefault(str(attrs["corpus"]), dict.fromkeys(TASKS, 0))
+            for task, spec in TASKS.items():
+                own[task] += int(_known(data.labels.read(clip, spec.array)).sum())
+    return counts
 
 
 def _known(values: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pipeline import groups as grouping
+from pipeline import rules
 from pipeline import runs as ledger
 from pipeline.cluster import Cluster, connected, run_tasks, threads_of
 from pipeline.config import Config
@@ -92,7 +93,11 @@ def run_sweep(
     grouping.clean(wanted, place.runs)
     left = ledger.unfinished(wanted, place.runs)
     logger.info("%s: %d of %d runs are finished", place.runs, len(wanted) - len(left), len(wanted))
-    scored_split(data, config.table.edition, place.splits)
+    found = rules.found_breaches(config, data, scored_split(data, config.table.edition, place.splits))
+    if config.table.rules == "refuse":
+        rules.refuse(config.table.edition, found)
+    for sentence in rules.sentences(config.table.edition, found):
+        logger.warning("rules: %s", sentence)
     if not left:
         return {}
 
@@ -425,7 +430,9 @@ def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
     from temporal.capacity import replicas_that_fit
     from temporal.tasks import TASKS
 
-    frames = [record.frames for record in records_of(data.labels).values() if record.attrs["split"] == SCORED]
+    records = records_of(data.labels).values()
+    frames = [record.frames for record in records if record.attrs["split"] == SCORED]
+    static = {bool(record.attrs.get("static", False)) for record in records}
     alike: dict[Any, list[PlannedRun]] = {}
     for run in runs:
         alike.setdefault(training_settings(run), []).append(run)
@@ -441,6 +448,7 @@ def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
             },
             sum(frames),
             resolve_device(config.training.device),
+            static,
         )
         for training, members in alike.items()
     )

@@ -5,14 +5,14 @@ Not a trainer and not a writer: ``pipeline.sweep`` makes results, ``pipeline.rep
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.results import Column, Planned, Run, Status, columns_of, read_run
 from pipeline.rows import loss_weight, relevant, text_of
 from stores import documents
 from stores.documents import Json
-from stores.editions import edition
+from stores.editions import Edition, edition
 from stores.errors import ConfigError, FacetsError
 
 
@@ -41,6 +41,9 @@ class Provenance:
         patience: epochs without improvement after which a run stops.
         facets_version: version of this program.
         features_digest: digest of the feature specification, hex; the first 12 digits are printed.
+        expressions: classes that are scored, where they are not those of the edition.
+        aus: action units that are scored, where they are not those of the edition.
+        rules: what the rules of the edition have against rows of the table, one sentence each.
     """
 
     corpus: str
@@ -63,6 +66,14 @@ class Provenance:
     patience: int
     facets_version: str
     features_digest: str
+    expressions: tuple[str, ...] = ()
+    aus: tuple[str, ...] = ()
+    rules: tuple[str, ...] = ()
+
+    def scored(self) -> Edition:
+        """Returns the edition with the names that are scored."""
+        rules = edition(self.edition)
+        return replace(rules, expressions=self.expressions or rules.expressions, aus=self.aus or rules.aus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +167,7 @@ def build_table(runs_dir: Path, plan: Sequence[Planned], provenance: Provenance)
             chance level.
         FacetsError: a result is damaged or belongs to another run; the message names the file and the remedy.
     """
-    columns, details = columns_of(edition(provenance.edition))
+    columns, details = columns_of(provenance.scored())
     _check_plan(plan, columns, provenance)
     members: dict[str, list[Planned]] = {}
     for planned in plan:

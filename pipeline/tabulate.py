@@ -11,10 +11,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from pipeline.config import Config
+from pipeline.config import MIXTURE, Config
 from pipeline.data import SCORED, Data, open_data
 from pipeline.plan import plan
 from pipeline.report import as_markdown, write_table
+from pipeline.rules import found_breaches, sentences
 from pipeline.splits import Scored, scored_split
 from pipeline.table import Provenance, Table, build_table
 from pipeline.workdir import WorkDir
@@ -51,12 +52,24 @@ def make_table(config: Config, place: WorkDir) -> tuple[Table, list[Path]]:
     return built, write_table(built, place.table, config.table.formats)
 
 
+def corpus_note(config: Config) -> str:
+    """Returns what an experiment's corpus consists of."""
+    settings = config.corpus
+    if settings.kind != MIXTURE:
+        return "the corpus as its reader gives it"
+    parts = ", ".join(
+        f"{name} (weight {part.weight:g}{', scored' if name in settings.score else ''})"
+        for name, part in settings.parts.items()
+    )
+    return f"a mixture of {parts}"
+
+
 def provenance(config: Config, data: Data, scored: Scored) -> Provenance:
     """Returns what a reader must know to judge the numbers of ``config`` on ``data``."""
     spec = data.feature_spec
     return Provenance(
-        corpus=config.corpus.kind,
-        corpus_note=CORPUS_NOTES[config.corpus.kind],
+        corpus=data.label_spec.corpus,
+        corpus_note=CORPUS_NOTES.get(data.label_spec.corpus, corpus_note(config)),
         stream=spec.stream,
         backbone=spec.backbone,
         weights=spec.weights,
@@ -75,6 +88,9 @@ def provenance(config: Config, data: Data, scored: Scored) -> Provenance:
         patience=config.training.patience,
         facets_version=importlib.metadata.version("facets"),
         features_digest=spec.digest(),
+        expressions=data.label_spec.expression_names,
+        aus=data.label_spec.au_names,
+        rules=tuple(sentences(config.table.edition, found_breaches(config, data, scored))),
     )
 
 

@@ -21,6 +21,7 @@ class WorkDir:
         reductions: folder of the stores of features reduced to principal axes.
         imported: whether that store was given as it is, instead of being made by ``facets features``.
         labels: the label store.
+        mapping: how the names of its labels were mapped, see ``extract.corpora.labelspace``.
         runs: one folder per run id.
         splits: facts of the scored split, see ``pipeline.splits``.
     """
@@ -29,6 +30,7 @@ class WorkDir:
     corpus: Path
     features: Path
     labels: Path
+    mapping: Path
     runs: Path
     splits: Path
     reductions: Path
@@ -47,6 +49,7 @@ def work_dir(config: Config, work: Path | None = None) -> WorkDir:
         corpus=config.corpus.root or data / "corpus",
         features=config.features.store or data / "features" / stream_name(config),
         labels=data / "labels",
+        mapping=data / "mapping.json",
         runs=data / "runs",
         splits=data / "splits.json",
         reductions=data / "features",

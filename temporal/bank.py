@@ -40,6 +40,8 @@ class Split:
         features: (F, D) float16 or float32, as stored; a tensor, or whatever gives the same rows.
         valid: (F,) bool; False where the crop is missing and the row is zero.
         labels: (F,) or (F, K) per label array, unknown as in the store (NaN or -1).
+        static: numbers of the clips whose rows are independent images.
+        weight: (F,) float32, of each frame in the losses; None where all weigh 1.
         centres: (clips, D) float32, subtracted from the features of each clip; None for nothing.
     """
 
@@ -48,6 +50,8 @@ class Split:
     features: Features
     valid: Tensor
     labels: Mapping[str, Tensor]
+    static: frozenset[int] = frozenset()
+    weight: Tensor | None = None
     centres: Tensor | None = None
 
     @property
@@ -225,11 +229,13 @@ def rows_of_clips(
 def centred(split: Split) -> Split:
     """Returns the split with the mean of each clip's valid frames taken from its features.
 
-    That mean knows the whole clip: predictions are no longer causal, whatever the network is.
+    That mean knows the whole clip: predictions are no longer causal, whatever the network is. Static clips
+    stay as they are: a row is a clip of its own, of which nothing would be left.
     """
+    moving = {clip for number, clip in enumerate(split.clips) if number not in split.static}
     sums = torch.zeros((len(split.clips), split.dim), dtype=torch.float64, device=split.device)
     count = torch.zeros(len(split.clips), dtype=torch.float64, device=split.device)
-    for clip, rows, x in rows_of_clips(split):
+    for clip, rows, x in rows_of_clips(split, clips=moving):
         valid = split.valid[rows]
         sums[clip] += x[valid].double().sum(0)
         count[clip] += valid.sum()
@@ -356,5 +362,11 @@ def _read_split(
             names = task.output_names(label_spec)
             msg = f"label array {task.array!r} has {found} columns, the label spec names {names}"
             raise SpecMismatch(msg)
+    attrs = [labels.record(clip).attrs for clip in clips]
+    static = frozenset(number for number, clip in enumerate(attrs) if clip.get("static", False))
+    weights = np.array([clip.get("weight", 1.0) for clip in attrs], np.float32)
+    weight = None
+    if (weights != 1).any():
+        weight = torch.from_numpy(np.repeat(weights, np.diff(offsets))).to(device)
     matrix = placed(features, clips, offsets, placement, device)
-    return Split(clips, offsets, matrix, torch.from_numpy(valid).to(device), arrays)
+    return Split(clips, offsets, matrix, torch.from_numpy(valid).to(device), arrays, static, weight)

@@ -5,7 +5,7 @@ goes on with half as many.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from temporal.fused import Stack
 from temporal.placement import GIB, free_memory
 from temporal.settings import Run, Training
+from temporal.windows import IMAGES_PER_WINDOW
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,12 @@ class Footprint:
 
 
 def footprint(
-    runs: Sequence[Run], training: Training, dim: int, sizes: Mapping[str, int], validation_frames: int
+    runs: Sequence[Run],
+    training: Training,
+    dim: int,
+    sizes: Mapping[str, int],
+    validation_frames: int,
+    static: Collection[bool] = (False,),
 ) -> Footprint:
     """Returns what a replica of ``runs`` takes.
 
@@ -61,26 +67,39 @@ def footprint(
         dim: length of the vectors that the network sees.
         sizes: outputs of each task that any run trains, in canonical order.
         validation_frames: frames of the validation split.
+        static: for each kind of clip that there is, whether its rows are single images.
     """
     worst = Run(
         tuple(sizes),
         attention=any(run.attention for run in runs),
         dropout=max(run.dropout for run in runs),
     )
-    one, two = (
-        _saved([replace(worst, seed=seed) for seed in range(n)], training, dim, sizes) for n in (1, 2)
-    )
-    outputs = sum(sizes.values())
-    predictions = 2 * 4 * validation_frames * outputs
-    return Footprint(one[0], two[1] - one[1], predictions)
+    shapes = [
+        (training.batch_size * IMAGES_PER_WINDOW, 1) if single else (training.batch_size, training.window)
+        for single in static
+    ]
+    parameters, activations = 0, 0
+    for shape in shapes:
+        one, two = (
+            _saved([replace(worst, seed=seed) for seed in range(n)], training, dim, sizes, shape)
+            for n in (1, 2)
+        )
+        parameters, activations = one[0], max(activations, two[1] - one[1])
+    predictions = 2 * 4 * validation_frames * sum(sizes.values())
+    return Footprint(parameters, activations, predictions)
 
 
-def _saved(runs: Sequence[Run], training: Training, dim: int, sizes: Mapping[str, int]) -> tuple[int, int]:
-    """Returns the bytes of all parameters, and of what a forward pass keeps beside them and its inputs."""
+def _saved(
+    runs: Sequence[Run], training: Training, dim: int, sizes: Mapping[str, int], shape: tuple[int, int]
+) -> tuple[int, int]:
+    """Returns the bytes of all parameters, and of what a forward pass keeps beside them and its inputs.
+
+    The pass is over a minibatch of ``shape`` (B, T).
+    """
     nowhere = torch.device("meta")
     stack = Stack(dim, sizes, runs, training, nowhere)
-    features = torch.empty(training.batch_size, training.window, dim, device=nowhere)
-    mask = torch.empty(training.batch_size, training.window, device=nowhere)
+    features = torch.empty(*shape, dim, device=nowhere)
+    mask = torch.empty(shape, device=nowhere)
     parameters = stack.parameters.detach().requires_grad_()
     kept: dict[int, Tensor] = {}
 
@@ -90,7 +109,7 @@ def _saved(runs: Sequence[Run], training: Training, dim: int, sizes: Mapping[str
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        logits = stack.forward(parameters, features, mask, stack.draw_dropout(training.batch_size))
+        logits = stack.forward(parameters, features, mask, stack.draw_dropout(shape[0]))
     for given in (parameters, features, mask):
         kept.pop(given.untyped_storage()._cdata, None)
     # The losses keep some arrays of the size of the logits: probabilities, targets, masks.
@@ -105,6 +124,7 @@ def replicas_that_fit(
     sizes: Mapping[str, int],
     validation_frames: int,
     device: torch.device,
+    static: Collection[bool] = (False,),
 ) -> int:
     """Returns how many of ``runs`` to train at a time on ``device``, at least 1, and logs why.
 
@@ -115,8 +135,9 @@ def replicas_that_fit(
         sizes: outputs of each task that any run trains, in canonical order.
         validation_frames: frames of the validation split.
         device: where they train; the features that it holds are there already.
+        static: for each kind of clip that there is, whether its rows are single images.
     """
-    each = footprint(runs, training, dim, sizes, validation_frames).total
+    each = footprint(runs, training, dim, sizes, validation_frames, static).total
     free = free_memory(device)
     count = max(1, int(SHARE * free) // each)
     if device.type == "cpu":

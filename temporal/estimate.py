@@ -19,7 +19,7 @@ from temporal.fused import build
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.training import EVALUATION_FACTOR, fit
-from temporal.windows import Ints, cut, epoch_order
+from temporal.windows import Ints, Windows, batches_alike, cut, epoch_batches
 
 BATCHES = 3
 """Batches of the longer of two measured epochs; the shorter has one."""
@@ -41,12 +41,16 @@ class Shapes:
         validation: frames of each validation clip.
         features: of the feature store.
         labels: of the label store.
+        static_train: numbers of the training clips whose rows are independent images.
+        static_validation: likewise of the validation clips.
     """
 
     train: Sequence[int]
     validation: Sequence[int]
     features: FeatureSpec
     labels: LabelSpec
+    static_train: frozenset[int] = frozenset()
+    static_validation: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,8 @@ def estimate(
 ) -> Estimate:
     """Measures what training ``runs`` in one stack costs.
 
-    An epoch is taken as ``fixed + steps x step + batches x validation``, which three short fits tell.
+    An epoch is taken as ``fixed + steps x step + batches x validation``, which three short fits tell. Where
+    there are static clips and others, the first steps of the first epoch stand for both.
 
     Args:
         runs: of the stack.
@@ -98,17 +103,19 @@ def estimate(
         budget: about how many seconds the measurement may take; where all replicas would take longer, fewer
             are measured. One replica is always measured.
     """
-    windows = cut((0, *accumulate(shapes.train)), training.window, training.hop)
-    scored = cut((0, *accumulate(shapes.validation)), training.window, training.hop)
+    windows = cut((0, *accumulate(shapes.train)), training.window, training.hop, shapes.static_train)
+    scored = cut((0, *accumulate(shapes.validation)), training.window, training.hop, shapes.static_validation)
     # As many windows per batch, and as long ones, as in the first steps of the true first epoch.
-    lengths = windows.frames[epoch_order(len(windows), training.data_seed, 1)]
-    size, scored_size = training.batch_size, training.batch_size * EVALUATION_FACTOR
-    steps, batches = -(-len(windows) // size), -(-len(scored) // scored_size)
+    pieces = epoch_batches(windows, training.batch_size, training.data_seed, 1)
+    scored_pieces = batches_alike(
+        scored, np.arange(len(scored), dtype=np.int64), training.batch_size * EVALUATION_FACTOR
+    )
+    steps, batches = len(pieces), len(scored_pieces)
 
     def epoch(members: Sequence[Run], steps: int, batches: int) -> float:
-        return _epoch_seconds(
-            lengths[: steps * size], scored.frames[: batches * scored_size], members, training, shapes, device
-        )
+        train = _split(windows, np.concatenate(pieces[:steps]), shapes, device)
+        validation = _split(scored, np.concatenate(scored_pieces[:batches]), shapes, device)
+        return _epoch_seconds(train, validation, members, training, shapes)
 
     probe = _some(runs, min(2, len(runs)))
     fits = 1 + (steps > 1) + (batches > 1)
@@ -121,7 +128,8 @@ def estimate(
     validation = max(0.0, epoch(members, 1, several) - base) / (several - 1) if several > 1 else 0.0
     epoch_seconds = scale * (base + (steps - 1) * step + (batches - 1) * validation)
     bank_bytes = _bank_bytes(shapes)
-    replica_bytes = _replica_bytes(lengths[:size], runs, training, shapes, device)
+    largest = max(pieces, key=lambda piece: len(piece) * int(windows.frames[piece].max()))
+    replica_bytes = _replica_bytes(windows, largest, runs, training, shapes, device)
     return Estimate(
         windows=len(windows),
         frames=int(windows.frames.sum()),
@@ -142,34 +150,29 @@ def _some(runs: Sequence[Run], count: int) -> list[Run]:
 
 
 def _epoch_seconds(
-    train: Ints,
-    validation: Ints,
+    train: Split,
+    validation: Split,
     runs: Sequence[Run],
     training: Training,
     shapes: Shapes,
-    device: torch.device | str,
     epochs: int = EPOCHS,
 ) -> float:
-    """Returns the seconds of one epoch over windows of these lengths; of several epochs the fastest."""
+    """Returns the seconds of one epoch over these splits; of several epochs the fastest."""
     moments: list[float] = []
 
     def note(step: str, total: int, completed: int) -> None:
         moments.append(time.perf_counter())
 
-    bank = Bank(
-        _random_split(train, shapes, device),
-        _random_split(validation, shapes, device),
-        shapes.features,
-        shapes.labels,
-    )
+    bank = Bank(train, validation, shapes.features, shapes.labels)
     slow = [replace(run, lr=LR) for run in runs]
     began = time.perf_counter()
     fit(bank, slow, replace(training, epochs=epochs, patience=0), progress=note, replicas=len(runs))
     return min(b - a for a, b in (pairwise(moments) if epochs > 1 else [(began, moments[0])]))
 
 
-def _random_split(lengths: Ints, shapes: Shapes, device: torch.device | str) -> Split:
-    """Returns one clip per window, with random features and every label known."""
+def _split(windows: Windows, chosen: Ints, shapes: Shapes, device: torch.device | str) -> Split:
+    """Returns one clip per window ``chosen``, with random features and every label known."""
+    lengths = windows.frames[chosen]
     random, frames = np.random.default_rng(0), int(lengths.sum())
     features = random.standard_normal((frames, shapes.features.dim), dtype=np.float32)
     arrays: dict[str, np.ndarray] = {
@@ -185,6 +188,7 @@ def _random_split(lengths: Ints, shapes: Shapes, device: torch.device | str) -> 
         torch.from_numpy(features).to(device, dtype),
         torch.ones(frames, dtype=torch.bool, device=device),
         {name: torch.from_numpy(values).to(device) for name, values in arrays.items()},
+        frozenset(np.flatnonzero(windows.static[chosen]).tolist()),
     )
 
 
@@ -196,7 +200,12 @@ def _bank_bytes(shapes: Shapes) -> int:
 
 
 def _replica_bytes(
-    train: Ints, runs: Sequence[Run], training: Training, shapes: Shapes, device: torch.device | str
+    windows: Windows,
+    chosen: Ints,
+    runs: Sequence[Run],
+    training: Training,
+    shapes: Shapes,
+    device: torch.device | str,
 ) -> int:
     """Returns the memory of one replica: its state, what one step keeps for backward, its predictions."""
     tasks = [task for task in TASKS if any(task in run.tasks for run in runs)]
@@ -215,9 +224,10 @@ def _replica_bytes(
         return tensor
 
     # The run with the most tasks: in a stack every replica computes all heads.
+    train, validation = (_split(windows, piece, shapes, device) for piece in (chosen, chosen[:1]))
     largest = replace(max(runs, key=lambda run: (len(run.tasks), run.attention)), tasks=tuple(tasks))
     with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        _epoch_seconds(train, train[:1], [largest], training, shapes, device, epochs=1)
+        _epoch_seconds(train, validation, [largest], training, shapes, epochs=1)
     # Summed over overlaps, divided, and the best epoch's on the host.
     predictions = 3 * 4 * sum(sizes.values()) * sum(shapes.validation)
     return STATE * parameters + sum(kept.values()) + predictions

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from temporal.bank import Split, Standardiser, minibatches
 from temporal.tasks import TASKS, Activation
-from temporal.windows import Windows, batches
+from temporal.windows import Windows, batches_alike
 
 Forward = Callable[[Tensor, Tensor | None], Mapping[str, Tensor]]
 """Maps features (B, T, D) and mask (B, T) or None to logits (R, B, T, K) per task."""
@@ -45,16 +45,22 @@ def predict(
     """
     sums: dict[str, Tensor] = {}
     count = np.zeros(split.frames, dtype=np.float32)
-    pieces = list(batches(np.arange(len(windows), dtype=np.int64), batch_size))
+    pieces = batches_alike(windows, np.arange(len(windows), dtype=np.int64), batch_size)
     for chosen, batch in zip(pieces, minibatches(split, windows, pieces, standardise), strict=True):
         for task, logits in forward(batch.features, batch.mask).items():
             values = ACTIVATIONS[TASKS[task].activation](logits)
             if task not in sums:
                 shape = (len(values), split.frames, values.shape[-1])
                 sums[task] = torch.zeros(shape, dtype=torch.float32, device=values.device)
+            if windows.static[chosen[0]]:  # one row each, which no other window covers
+                sums[task][:, batch.rows[:, 0]] = values[:, :, 0]
+                continue
             for index, window in enumerate(chosen):
                 start, frames = windows.start[window], windows.frames[window]
                 sums[task][:, start : start + frames] += values[:, index, :frames]
+        if windows.static[chosen[0]]:
+            count[windows.start[chosen]] = 1
+            continue
         for window in chosen:
             count[windows.start[window] : windows.start[window] + windows.frames[window]] += 1
     divisor = torch.from_numpy(count).to(split.device)[:, None]

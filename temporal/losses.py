@@ -32,10 +32,11 @@ def ccc_loss(prediction: Tensor, target: Tensor, known: Tensor) -> Tensor:
     Args:
         prediction: (B, T) float32.
         target: (B, T) float32, finite also where unknown.
-        known: (B, T) float32, 1 where the label counts, else 0.
+        known: (B, T) float32, how much the label counts, 0 where unknown.
     """
     mean_p, mean_t = _mean(prediction, known), _mean(target, known)
-    p, t = (prediction - mean_p) * known, (target - mean_t) * known
+    counted = (known > 0).to(known.dtype)
+    p, t = (prediction - mean_p) * counted, (target - mean_t) * counted
     covariance, spread = _mean(p * t, known), _mean(p * p, known) + _mean(t * t, known)
     ccc = 2.0 * covariance / (spread + (mean_p - mean_t).square() + EPSILON)
     return torch.where(known.sum() > 0, 1.0 - ccc, 0.0)
@@ -105,11 +106,14 @@ class Targets:
 
     Attributes:
         values: (B, T) or (B, T, K), finite also where unknown; classes int64, the rest float32.
-        known: same shapes, float32, 1 where the label counts, else 0.
+        known: same shapes, float32, 0 where the label does not count; elsewhere 1, or where frames have
+            weights the weight over the mean weight of all that count.
+        share: that mean weight, a factor on the loss of the task; None where frames have no weights.
     """
 
     values: Mapping[str, Tensor]
     known: Mapping[str, Tensor]
+    share: Mapping[str, Tensor] | None = None
 
 
 LossForm = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -160,9 +164,12 @@ class Objective:
 
     def __call__(self, logits: Mapping[str, Tensor], targets: Targets) -> Tensor:
         """Returns (N,) losses of one model for logits (B, T, K) per task, in the order of ``logits``."""
-        return torch.stack(
+        losses = torch.stack(
             [self.forms[name](z, targets.values[name], targets.known[name]) for name, z in logits.items()]
         )
+        if targets.share is None:
+            return losses
+        return losses * torch.stack([targets.share[name] for name in logits])
 
 
 def objective(train: Split, labels: LabelSpec, training: Training) -> Objective:
@@ -175,8 +182,13 @@ def objective(train: Split, labels: LabelSpec, training: Training) -> Objective:
 
 
 def gather_targets(split: Split, rows: Tensor, usable: Tensor, tasks: Mapping[str, object]) -> Targets:
-    """Gathers the labels of ``tasks`` at ``rows`` (B, T); they count only where ``usable`` (B, T)."""
-    values, known = {}, {}
+    """Gathers the labels of ``tasks`` at ``rows`` (B, T); they count only where ``usable`` (B, T).
+
+    A loss is then the sum over labels of weight times loss, over the *number* of labels: were it over the sum
+    of weights, a weight would mean nothing in a minibatch in which all frames have the same. (1 - CCC, which
+    is no sum over frames, has weighted moments, times the mean weight.)
+    """
+    values, known, share = {}, {}, {}
     for name in tasks:
         task = TASKS[name]
         y = split.labels[task.array][rows]
@@ -185,4 +197,9 @@ def gather_targets(split: Split, rows: Tensor, usable: Tensor, tasks: Mapping[st
         dtype = torch.int64 if task.loss == "categorical" else torch.float32
         values[name] = torch.where(has_label, y, 0).to(dtype)
         known[name] = counts.to(torch.float32)
-    return Targets(values, known)
+        if split.weight is not None:
+            weight = split.weight[rows]
+            weighted = known[name] * (weight.unsqueeze(-1) if y.dim() == 3 else weight)
+            share[name] = _mean(weighted, known[name])
+            known[name] = weighted / share[name].clamp_min(torch.finfo(torch.float32).tiny)
+    return Targets(values, known, None if split.weight is None else share)

@@ -181,15 +181,22 @@ def provenance(bank: Bank, store: Store, training: Training) -> dict[str, Json]:
         "format": FORMAT,
         "version": VERSION,
         "feature_digest": bank.feature_spec.digest(),
-        "clips": {clip: _digests(store, clip) for clip in bank.train.clips},
+        "clips": _sources(bank.train, store, training),
         "centre": training.centre,
         "standardise": training.standardise,
     }
 
 
-def _digests(store: Store, clip: str) -> dict[str, Json]:
-    arrays = store.record(clip).arrays
-    return {name: arrays[name].sha256 for name in ("features", "valid")}
+def _sources(split: Split, store: Store, training: Training) -> dict[str, Json]:
+    """Returns for each clip what it is seen from: its arrays, and that it is static where that matters."""
+    sources: dict[str, Json] = {}
+    for number, clip in enumerate(split.clips):
+        arrays = store.record(clip).arrays
+        digests: dict[str, Json] = {name: arrays[name].sha256 for name in ("features", "valid")}
+        if training.centre and number in split.static:
+            digests["static"] = True
+        sources[clip] = digests
+    return sources
 
 
 def _kept_axes(bank: Bank, origin: Origin, training: Training) -> tuple[Axes, str]:
@@ -253,7 +260,9 @@ def _reduced_store(
     path = origin.folder / f"{origin.store.path.name}.pca{reduction.dim}-{axes[:12]}"
     store = stores.create(path, spec, origin.store.backend)
     for split in (bank.train, bank.validation):
-        sources = {clip: documents.digest(_digests(origin.store, clip)) for clip in split.clips}
+        sources = {
+            clip: documents.digest(source) for clip, source in _sources(split, origin.store, training).items()
+        }
         missing = [c for c in split.clips if not store.has(c) or store.record(c).source_digest != sources[c]]
         if not missing:
             continue

@@ -57,13 +57,16 @@ class TrainedModel:
             msg = f"model {self.run.name} was trained on other features ({fields}): use features of its spec"
             raise SpecMismatch(msg)
 
-    def predict(self, features: ArrayLike, valid: ArrayLike | None = None) -> dict[str, NDArray[np.float32]]:
+    def predict(
+        self, features: ArrayLike, valid: ArrayLike | None = None, *, static: bool = False
+    ) -> dict[str, NDArray[np.float32]]:
         """Predicts every frame of one clip, given whole: ``training.centre`` takes its mean as in training.
 
         Args:
             features: (T, D) float16 or float32, dense: row i is frame i.
             valid: (T,) bool, False where the crop is missing; by default all True. Such frames are predicted
                 from the frames around them.
+            static: the rows are independent images: each is predicted from itself alone.
 
         Returns:
             Per task of the run: (T,) values for V and A, (T, K) probabilities for AU and EXPR.
@@ -86,14 +89,16 @@ class TrainedModel:
             raise ConfigError(msg)
         device = next(self.network.parameters()).device
         rows = torch.from_numpy(np.where(real[:, None], x, 0).astype(np.float32)).to(device)
-        split = Split(("",), (0, len(x)), rows, torch.from_numpy(real).to(device), {})
+        split = Split(
+            ("",), (0, len(x)), rows, torch.from_numpy(real).to(device), {}, frozenset({0} if static else ())
+        )
         if self.training.centre:
             split = centred(split)
 
         def forward(batch: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
             return {task: logits.unsqueeze(0) for task, logits in self.network(batch, mask).items()}
 
-        windows = cut(split.offsets, self.training.window, self.training.hop)
+        windows = cut(split.offsets, self.training.window, self.training.hop, split.static)
         standardise = self.standardiser.to(device)
         values = evaluate.predict(forward, split, windows, standardise, self.training.batch_size)
         return {task: evaluate.as_labels(task, value[0].cpu().numpy()) for task, value in values.items()}

@@ -32,7 +32,7 @@ from temporal.resume import StateFile
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.trained import TrainedModel
-from temporal.windows import Ints, Windows, batches, cut, epoch_order
+from temporal.windows import Ints, Windows, cut, epoch_batches
 
 logger = logging.getLogger(__name__)
 
@@ -288,8 +288,10 @@ class _Sweep:
         self.stack = Stack(bank.train.dim, self.sizes, runs, training, self.device)
         self.states = [_State(position) for position in positions]
         self.epoch = 0
-        self.windows = cut(bank.train.offsets, training.window, training.hop)
-        self.validation_windows = cut(bank.validation.offsets, training.window, training.hop)
+        self.windows, self.validation_windows = (
+            cut(split.offsets, training.window, training.hop, split.static)
+            for split in (bank.train, bank.validation)
+        )
         self.objective: Objective = objective(bank.train, bank.label_spec, training)
         self.labelled = _labelled_windows(bank.train, self.windows, self.tasks)
         self.rules = rules_of(bank.label_spec)
@@ -352,13 +354,12 @@ class _Sweep:
 
     def _epoch(self, epoch: int) -> NDArray[np.float64]:
         """Trains one epoch; returns (R, N) mean losses over the minibatches that held a label of the task."""
-        order = epoch_order(len(self.windows), self.training.data_seed, epoch)
-        steps = math.ceil(len(order) / self.training.batch_size)
+        pieces = epoch_batches(self.windows, self.training.batch_size, self.training.data_seed, epoch)
+        steps = len(pieces)
         sums = torch.zeros(len(self.stack), len(self.tasks), device=self.device)
         seen = np.zeros(len(self.tasks))
         failed_step = torch.zeros(len(self.stack), dtype=torch.int64, device=self.device)
         active = self.stack.active.cpu().numpy()
-        pieces = list(batches(order, self.training.batch_size))
         gathered = minibatches(self.bank.train, self.windows, pieces, self.standardise)
         for index, (chosen, batch) in enumerate(zip(pieces, gathered, strict=True)):
             present = self.labelled[:, chosen].any(1)

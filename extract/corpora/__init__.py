@@ -3,15 +3,28 @@
 Not an importer of every reader: a reader is imported when its kind is asked for.
 """
 
+import difflib
 import importlib
+import inspect
 from pathlib import Path
 
-from extract.corpora.clip import Clip, Corpus, CropFrames, Crops, Labels, Split
+from extract.corpora.clip import MAX_STATIC_ROWS, Clip, Corpus, CropFrames, Crops, Labels, Split
+from stores.documents import Json
 from stores.errors import ConfigError
 
-__all__ = ["KINDS", "Clip", "Corpus", "CropFrames", "Crops", "Labels", "Split", "load"]
+__all__ = [
+    "KINDS",
+    "MAX_STATIC_ROWS",
+    "Clip",
+    "Corpus",
+    "CropFrames",
+    "Crops",
+    "Labels",
+    "Split",
+    "load",
+]
 
-# One line and one module add a corpus: ``load(root: Path, edition: str) -> Corpus``.
+# One line and one module add a corpus: ``load(root: Path, edition: str, *, <options>) -> Corpus``.
 KINDS = {
     "affwild2": "extract.corpora.affwild2",
     "affwild2_mtl": "extract.corpora.affwild2_mtl",
@@ -19,20 +32,33 @@ KINDS = {
 }
 
 
-def load(kind: str, root: Path, edition: str) -> Corpus:
+def load(kind: str, root: Path, edition: str, **options: Json) -> Corpus:
     """Reads the corpus of ``kind`` under ``root``.
 
     Args:
         kind: a key of ``KINDS``.
         root: folder of the corpus.
-        edition: ABAW edition whose label lists the files must follow.
+        edition: ABAW edition whose label lists the files must follow; readers of other corpora ignore it.
+        options: keywords of the reader, such as ``au_threshold``.
 
     Raises:
-        ConfigError: unknown kind or edition; the message lists the known ones.
+        ConfigError: unknown kind, edition or option; the message lists the known ones.
         CorpusError: the tree does not follow its format.
     """
     if kind not in KINDS:
         msg = f"unknown corpus kind {kind!r}: expected one of {', '.join(KINDS)}"
         raise ConfigError(msg)
-    corpus: Corpus = importlib.import_module(KINDS[kind]).load(Path(root), edition)
+    read = importlib.import_module(KINDS[kind]).load
+    known = [
+        name
+        for name, parameter in inspect.signature(read).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    for name in options:
+        if name not in known:
+            like = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean {like[0]!r}?" if like else f"expected {', '.join(known) or 'none'}"
+            msg = f"unknown option {name!r} of a corpus of kind {kind}, {hint}"
+            raise ConfigError(msg)
+    corpus: Corpus = read(Path(root), edition, **options)
     return corpus

@@ -3,6 +3,7 @@
 Not a reader of any format and not a store: paths and label arrays only, no pixel is touched.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from stores.documents import Json
 
 Split = Literal["train", "validation", "test"]
+
+MAX_STATIC_ROWS = 4096
+"""Images per shard of a static corpus: the unit of commit stays small, and stores stay at few files."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,15 +109,21 @@ class Crops:
 class Clip:
     """One person's continuous sequence in one video.
 
+    A static clip is no sequence but a shard of at most ``MAX_STATIC_ROWS`` independent images, one per row in
+    a deterministic order, homogeneous in split and, where people are known, in ``subject``.
+
     Attributes:
-        id: name of the clip, unique in its corpus, such as ``video59_right``.
+        id: name of the clip, unique in its corpus, such as ``video59_right``, or ``train-00003`` for a shard.
         split: ``train``, ``validation`` or ``test``.
         frames: length T; item i is the crop of frame i, or None where no face was found.
         labels: the labels of the same T frames.
-        fps: frames per second of the video.
-        subject: what groups clips of one source video (its stem), or "" when unknown.
+        fps: frames per second of the video; 1 for static clips, which have none.
+        subject: what no split may divide: the person, or else the source video (its stem); "" when unknown.
         audio: the sound of the clip, or None.
         origin: what made the crops, as far as known.
+        static: whether the rows are independent images, so that no row is context of another.
+        weight: of each labelled frame in the losses, positive; readers leave it at 1, mixtures set it.
+        corpus: name of the corpus that the clip is of, in a mixture; "" is that of the corpus around it.
     """
 
     id: str
@@ -124,10 +134,19 @@ class Clip:
     subject: str
     audio: Path | None = None
     origin: Mapping[str, Json] | None = None
+    static: bool = False
+    weight: float = 1.0
+    corpus: str = ""
 
     def __post_init__(self) -> None:
         if len(self.frames) != len(self.labels.valence):
             msg = f"clip {self.id}: {len(self.frames)} frames but {len(self.labels.valence)} label rows"
+            raise ValueError(msg)
+        if self.static and len(self.frames) > MAX_STATIC_ROWS:
+            msg = f"static clip {self.id}: {len(self.frames)} images, at most {MAX_STATIC_ROWS} make a shard"
+            raise ValueError(msg)
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            msg = f"clip {self.id}: weight {self.weight}, expected a positive number"
             raise ValueError(msg)
 
     @property
@@ -140,12 +159,15 @@ class Clip:
 class Corpus:
     """A corpus read from disk.
 
+    A reader names every class and every action unit that the corpus annotates, its native vocabulary, and
+    none that it does not: ``extract.corpora.labelspace`` maps it to the names of the experiment.
+
     Attributes:
         name: of the corpus, such as ``affwild2``.
         root: folder it was read from.
-        edition: whose label lists it follows, such as ``abaw2``.
-        expression_names: class names, index 0 first.
-        au_names: action unit names, column 0 first.
+        edition: whose label lists it follows, such as ``abaw2``; "" for corpora that are not of ABAW.
+        expression_names: class names, index 0 first; empty where it has no expressions.
+        au_names: action unit names, column 0 first; empty where it has no action units.
         clips: sorted by id.
         notes: what the reader tolerated, one sentence each, for the report.
     """

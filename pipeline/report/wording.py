@@ -57,6 +57,7 @@ def footnotes(table: Table) -> list[tuple[str, str]]:
     ]
     if text := _stopped(table):
         notes.insert(1, ("Stopped", text))
+    notes += [("Rules", sentence) for sentence in facts.rules]
     for row in table.rows:
         notes += [
             ("Failed", f"{row.name}, seed {run.seed} (run {run.run_id}): {run.error}")

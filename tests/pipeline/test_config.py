@@ -78,6 +78,8 @@ def test_the_demo_shows_every_key_and_its_default_where_there_is_one():
     shown = {(*above, key) for above, section in sections(raw) for key in section}
     alternatives = {("sweep", "product"), ("sweep", "exclude"), ("sweep", "halving")}
     wanted = {path for path in known_keys(Config) if path[:2] not in alternatives}
+    nested = {("corpus", "parts"), ("corpus", "split")}  # shown in a comment, in one line
+    wanted = {path for path in wanted if path[:2] not in nested or len(path) == 2}
     assert {path for path in wanted if path[:2] != ("sweep", "rows")} <= shown
     assert load("demo").training.deciding().keys() == load("affwild2").training.deciding().keys()
 

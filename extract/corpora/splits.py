@@ -1,0 +1,136 @@
+"""Splits of a corpus: k folds by subject or video, and the check that no person is on both sides.
+
+Not the official splits, which a corpus reader knows, and not a comparison of pictures.
+"""
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from extract.corpora.clip import Clip, Corpus
+from stores.errors import ConfigError, CorpusError
+
+logger = logging.getLogger(__name__)
+
+Unit = Literal["subject", "video"]
+
+
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """A k-fold split.
+
+    Attributes:
+        kfold: number of folds, at least 2.
+        fold: the one that is the validation split, from 0; the others are the training split.
+        by: what is never divided.
+        seed: another seed, other folds.
+    """
+
+    kfold: int
+    fold: int
+    by: Unit = "subject"
+    seed: int = 0
+
+    def of(self, group: str) -> int:
+        """Returns the fold of a subject or video: a function of its name and the seed alone.
+
+        So clips that come or go never move others to another fold; the price is folds of unequal size.
+        """
+        digest = hashlib.sha256(f"{self.seed}\n{group}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") % self.kfold
+
+
+def video(clip_id: str) -> str:
+    """Returns the video of a clip: its id less ``_left`` or ``_right``, which mark two people in it."""
+    for suffix in ("_left", "_right"):
+        if clip_id.endswith(suffix):
+            return clip_id.removesuffix(suffix)
+    return clip_id
+
+
+def group(clip: Clip, by: Unit) -> str:
+    """Returns the subject or the video of a clip.
+
+    Raises:
+        ConfigError: its subject is asked for and not known.
+    """
+    if by == "video":
+        return video(clip.id)
+    if not clip.subject:
+        msg = f"clip {clip.id}: its subject is not known, so nothing can be split by subject: split by video"
+        raise ConfigError(msg)
+    return clip.subject
+
+
+def kfold(corpus: Corpus, folds: Folds) -> Corpus:
+    """Divides the training and validation clips anew; clips of the test split stay there.
+
+    Raises:
+        ConfigError: a clip without a subject, or a fold without any clip.
+    """
+    members: dict[int, set[str]] = {fold: set() for fold in range(folds.kfold)}
+    clips = []
+    for clip in corpus.clips:
+        if clip.split == "test":
+            clips.append(clip)
+            continue
+        name = group(clip, folds.by)
+        fold = folds.of(name)
+        members[fold].add(name)
+        clips.append(replace(clip, split="validation" if fold == folds.fold else "train"))
+    sizes = ", ".join(str(len(names)) for names in members.values())
+    if not all(members.values()):
+        msg = (
+            f"{corpus.name}: {folds.kfold} folds by {folds.by} have {sizes} {folds.by}s, one is empty: choose"
+            " fewer folds, or another corpus.split.seed"
+        )
+        raise ConfigError(msg)
+    note = (
+        f"split in {folds.kfold} folds by {folds.by} of {sizes} {folds.by}s (seed {folds.seed}); validation"
+        f" is fold {folds.fold}"
+    )
+    logger.info("%s: %s", corpus.name, note)
+    return replace(corpus, clips=tuple(clips), notes=(*corpus.notes, note))
+
+
+def divided(clips: Sequence[Clip], by: Unit = "subject") -> dict[str, dict[str, str]]:
+    """Returns subject or video -> split -> one of its clips, where labelled clips are in several splits.
+
+    A clip without a subject counts under its video. Test clips without labels are scored by nobody here.
+    """
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for clip in clips:
+        if clip.split != "test" or _is_labelled(clip):
+            name = clip.subject if by == "subject" and clip.subject else video(clip.id)
+            found[name].setdefault(clip.split, clip.id)
+    return {name: splits for name, splits in sorted(found.items()) if len(splits) > 1}
+
+
+def check(corpus: Corpus, by: Unit = "subject") -> None:
+    """Refuses a corpus in which a subject, or a video, is in two splits.
+
+    Raises:
+        CorpusError: names some of them, their clips, and the remedy.
+    """
+    leaks = divided(corpus.clips, by)
+    if leaks:
+        some = "; ".join(
+            f"{name} in {' and '.join(f'{split} ({clip})' for split, clip in splits.items())}"
+            for name, splits in list(leaks.items())[:3]
+        )
+        msg = (
+            f"{corpus.name}: {len(leaks)} {by}s are in two splits, such as {some}: scores would be of people"
+            " seen in training; set corpus.split: {kfold: 5, fold: 0}, or corpus.leaks: report if it must be"
+        )
+        raise CorpusError(msg)
+
+
+def _is_labelled(clip: Clip) -> bool:
+    labels = clip.labels
+    known = (np.isfinite(labels.valence), np.isfinite(labels.arousal), labels.expression >= 0, labels.au >= 0)
+    return any(bool(cells.any()) for cells in known)

@@ -1,0 +1,97 @@
+"""The corpus of an experiment: read, split, mapped to its names, mixed and checked as configured.
+
+Not a reader: those are ``extract.corpora``, one module each.
+"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.config import MIXTURE, Config, Reading
+from stores.editions import edition as edition_named
+from stores.errors import CorpusError
+
+if TYPE_CHECKING:
+    from extract.corpora import Corpus
+    from extract.corpora.labelspace import MappingReport
+
+logger = logging.getLogger(__name__)
+
+
+def read_corpus(config: Config, root: Path) -> "tuple[Corpus, dict[str, MappingReport]]":
+    """Reads the corpus of ``config``.
+
+    Args:
+        config: the experiment.
+        root: folder of the corpus, if it is a single one.
+
+    Returns:
+        The corpus with the labels of the experiment, and part -> how its labels were mapped; a single corpus
+        has its kind as its part.
+
+    Raises:
+        ConfigError: an option, a name or a rule that does not fit the corpora, or an empty fold.
+        CorpusError: a corpus does not follow its format, or a subject is in two splits.
+    """
+    from extract.corpora import labelspace, mixture
+
+    settings = config.corpus
+    names = target_names(config)
+    if settings.kind != MIXTURE:
+        native = _read(settings, root, settings.edition)
+        labelspace.check_names([native], *names)
+        labelspace.check_rules([native], *names, settings.mapping)
+        corpus, report = labelspace.to_space(native, *names, settings.mapping)
+        reports = {settings.kind: report}
+    else:
+        natives = {
+            name: _read(part, part.root, part.edition or settings.edition)
+            for name, part in settings.parts.items()
+        }
+        labelspace.check_names(natives.values(), *names)
+        labelspace.check_rules(natives.values(), *names, settings.mapping)
+        parts: dict[str, mixture.Part] = {}
+        reports = {}
+        for name, part in settings.parts.items():
+            labelspace.check_rules([natives[name]], *names, part.mapping)
+            rules = labelspace.overruled(settings.mapping, part.mapping)
+            mapped, reports[name] = labelspace.to_space(natives.pop(name), *names, rules)
+            parts[name] = mixture.Part(mapped, part.weight, part.training_splits)
+        corpus = mixture.mix(parts, settings.score, settings.edition)
+    for name, report in reports.items():
+        for line in report.lines():
+            logger.info("%s: %s", name, line)
+    _check_people(config, corpus)
+    return replace(corpus, edition=settings.edition), reports
+
+
+def target_names(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the classes and action units of the experiment: those declared, or those of its edition."""
+    rules = edition_named(config.corpus.edition)
+    return config.corpus.expressions or rules.expressions, config.corpus.aus or rules.aus
+
+
+def _read(settings: Reading, root: Path, edition: str) -> "Corpus":
+    from extract import corpora
+    from extract.corpora import splits
+
+    corpus = corpora.load(settings.kind, root, edition, **settings.options)
+    if settings.split is None:
+        return corpus
+    return splits.kfold(corpus, splits.Folds(**settings.split.model_dump()))
+
+
+def _check_people(config: Config, corpus: "Corpus") -> None:
+    from extract.corpora import splits
+
+    readings: list[Reading] = [config.corpus, *config.corpus.parts.values()]
+    unit: splits.Unit = "subject"
+    if any(reading.split is not None and reading.split.by == "video" for reading in readings):
+        unit = "video"
+    try:
+        splits.check(corpus, unit)
+    except CorpusError as error:
+        if config.corpus.leaks == "refuse":
+            raise
+        logger.warning("%s", error)
