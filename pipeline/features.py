@@ -15,9 +15,9 @@ from pipeline.config import Config
 from pipeline.corpus import read_corpus
 from pipeline.data import disagreements, open_stores, records_of
 from pipeline.extraction import Work, extract_here, extract_on, load_backbone
-from pipeline.runs import write_json
+from pipeline.runs import replace
 from pipeline.workdir import WorkDir
-from stores import FeatureSpec
+from stores import FeatureSpec, documents
 from stores.errors import ConfigError, SpecMismatch
 from stores.progress import Progress, silent
 
@@ -131,7 +131,9 @@ def make_labels(config: Config, place: WorkDir, progress: Progress) -> "tuple[Co
         make_corpus(config, place.corpus, progress)
     corpus, reports = read_corpus(config, place.corpus)
     report = write_labels(corpus, place.labels, config.features.backend, progress)
-    write_json(place.mapping, {part: mapped.to_json() for part, mapped in reports.items()})
+    content = documents.render({part: mapped.to_json() for part, mapped in reports.items()})
+    if not place.mapping.exists() or place.mapping.read_bytes() != content:
+        replace(place.mapping, content)
     return corpus, report
 
 

@@ -98,7 +98,10 @@ class MappingReport:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """Returns what a person should know, one sentence each; names that were simply kept are counted."""
+        """Returns what a person should know, one sentence each; names that were simply kept are counted.
+
+        Nothing of classes or action units of which all were kept and none is absent.
+        """
         lines = []
         for noun, mappings, absent in (
             ("expressions", self.expressions, self.absent_expressions),
@@ -111,7 +114,8 @@ class MappingReport:
             parts += [f"mapped {', '.join(renamed)}"] if renamed else []
             parts += [f"made unknown {', '.join(dropped)}"] if dropped else []
             parts += [f"not annotated {', '.join(absent)}"] if absent else []
-            lines.append("; ".join(parts))
+            if len(parts) > 1:
+                lines.append("; ".join(parts))
         return lines
 
 

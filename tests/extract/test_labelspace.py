@@ -177,5 +177,10 @@ def test_the_report_is_json_and_says_what_was_mapped_dropped_and_left_unknown():
     assert "not annotated AU1, " in second
 
 
+def test_a_corpus_that_has_the_names_of_the_experiment_needs_no_word():
+    corpus = make_corpus([], EXPR_7, AU_12)
+    assert to_space(corpus, EXPR_7, AU_12, {})[1].lines() == []
+
+
 def test_no_spelling_stands_for_two_names_and_none_is_a_name_itself():
     assert not SYNONYMS.keys() & set(SYNONYMS.values())
