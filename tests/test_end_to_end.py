@@ -128,6 +128,7 @@ def extracted(work, tmp_path):
     """A work directory of its own with the stores, and without runs."""
     for name in ("features", "labels"):
         shutil.copytree(work / name, tmp_path / "again" / name)
+    shutil.copy2(work / "mapping.json", tmp_path / "again")
     return tmp_path / "again"
 
 
