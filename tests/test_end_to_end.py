@@ -299,7 +299,7 @@ def test_reduced_features_are_kept_beside_the_features_whatever_places_them(face
     assert len(done) == 6
     model = temporal.load(extracted / "runs" / done[0])
     assert model.standardiser.components.shape == (model.feature_spec.dim, 4)
-    code, plan, _ = facets("sweep", *settings, "--set", "training.bank=device", "--dry-run", work=extracted)
+    _, plan, _ = facets("sweep", *settings, "--set", "training.bank=device", "--dry-run", work=extracted)
     assert "6 finished, 0 unfinished" in plan
 
 
