@@ -18,7 +18,7 @@ def _clean(totals, expected_points):
 def test_killed_at_any_call_every_clip_is_whole_and_a_resumed_store_has_the_same_bytes(pool, size, scratch):
     limit = None if size.full else 6
     totals = fault_injection.campaign(pool, pairs_of_ours(), [KILL], scratch, limit=limit)
-    _clean(totals, size.of(50, 500))
+    _clean(totals, size.of(32, 500))
 
 
 @pytest.mark.parametrize("error", ERRORS)
@@ -27,12 +27,12 @@ def test_an_error_of_the_disk_at_any_call_is_a_store_error_and_loses_nothing_com
 ):
     limit = None if size.full else 2
     totals = fault_injection.campaign(pool, pairs_of_ours(), [error], scratch, limit=limit)
-    total = _clean(totals, size.of(15, 500))
+    total = _clean(totals, size.of(10, 500))
     assert total.errors > 0
 
 
 def test_a_disk_that_lies_about_a_write_is_noticed_before_the_commit(pool, size, scratch):
     limit = None if size.full else 3
     totals = fault_injection.campaign(pool, pairs_of_ours(), ["retval"], scratch, limit=limit)
-    total = _clean(totals, size.of(20, 200))
+    total = _clean(totals, size.of(12, 200))
     assert total.errors == total.points

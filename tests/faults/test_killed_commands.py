@@ -19,7 +19,7 @@ def _check(futures, kills):
 def test_features_killed_at_random_times_ends_in_the_stores_of_an_uninterrupted_run(
     pool, size, scratch, corpus
 ):
-    kills = size.of(3, 100)
+    kills = size.of(2, 100)
     _check(
         [
             pool.submit(fault_commands.kill_features, corpus, backend, kills, seed, scratch)
@@ -30,7 +30,7 @@ def test_features_killed_at_random_times_ends_in_the_stores_of_an_uninterrupted_
 
 
 def test_convert_killed_at_random_times_ends_in_the_store_of_an_uninterrupted_run(pool, size, scratch):
-    kills = size.of(4, 50)
+    kills = size.of(2, 50)
     _check(
         [
             pool.submit(fault_commands.kill_convert, backend, kills, seed, scratch)

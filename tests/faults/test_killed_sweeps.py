@@ -21,7 +21,7 @@ pytestmark = [
 
 
 def test_sweeps_killed_at_random_times_end_in_the_bytes_of_an_uninterrupted_one(pool, size, scratch):
-    kills = size.of(3, 25)
+    kills = size.of(2, 25)
     futures = [
         pool.submit(fault_sweeps.kill_sweeps, kills, seed, scratch, every_epoch=not seed)
         for seed in range(size.of(1, 2))
