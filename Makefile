@@ -39,7 +39,7 @@ table: sweep  ## everything, then the results table
 	$(FACETS) table $(FLAGS)
 
 test: $(VENV)/.made  ## the test suite
-	$(RUN) pytest -n $(JOBS)
+	$(RUN) pytest -n $(JOBS) --dist worksteal
 
 test-faults: $(VENV)/.made  ## the whole fault-injection campaigns: kills, failing disks, damaged files (half an hour)
 	FACETS_FAULTS=full $(RUN) pytest tests/faults tests/stores/test_state_machine.py -o faulthandler_timeout=1500

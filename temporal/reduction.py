@@ -28,6 +28,7 @@ from temporal.settings import Training
 logger = logging.getLogger(__name__)
 
 FORMAT, VERSION = "facets-axes", 1
+HEADER = "facets-axes"
 TENSORS = ("mean", "std", "components", "explained_variance")
 BLOCK = 4096
 """Rows multiplied at once; the product of so many is added to the float64 sum."""
@@ -213,12 +214,14 @@ def _kept_axes(bank: Bank, origin: Origin, training: Training) -> tuple[Axes, st
             "components": axes.components,
             "explained_variance": axes.explained_variance,
         }
-        written = {
-            "provenance": made_of,
-            "feature_spec": documents.canonical(bank.feature_spec.to_json()).decode(),
-            "versions": json.dumps({"torch": str(torch.__version__), "numpy": np.__version__}),
+        told: dict[str, Json] = {
+            "provenance": deciding,
+            "feature_spec": bank.feature_spec.to_json(),
+            "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
         }
-        data = save_tensors({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, written)
+        # One entry: safetensors writes several in any order, and the file's digest names what is made of it.
+        header = {HEADER: documents.canonical(told).decode()}
+        data = save_tensors({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, header)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Of several processes that fit at once the first one wins, so that all project on the same axes.
@@ -232,11 +235,11 @@ def _kept_axes(bank: Bank, origin: Origin, training: Training) -> tuple[Axes, st
 def _read_axes(path: Path, dim: int, made_of: str) -> tuple[Axes, str]:
     try:
         with safe_open(path, "pt") as file:
-            found = (file.metadata() or {}).get("provenance")
+            found = documents.canonical(json.loads(file.metadata()[HEADER])["provenance"]).decode()
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
         mean, std, components, variance = (tensors.pop(name) for name in TENSORS)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except (OSError, SafetensorError, KeyError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         msg = f"{path} does not hold principal axes: {error}; delete it, and they are fitted again"
         raise StoreError(msg) from error
     if found != made_of:

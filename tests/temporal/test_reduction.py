@@ -127,12 +127,23 @@ def test_what_the_axes_were_fitted_on_is_kept_with_them(pair, tmp_path):
     with safe_open(path, "np") as file:
         metadata = file.metadata()
         assert file.get_tensor("explained_variance").shape == (8,)
-    provenance = stores.documents.parse(metadata["provenance"].encode(), "provenance")
+    (header,) = metadata.values()
+    told = stores.documents.parse(header.encode(), "header")
+    provenance = told["provenance"]
     assert provenance["feature_digest"] == SPEC.digest()
     assert list(provenance["clips"]) == ["a", "b"]
     assert provenance["clips"]["a"]["features"] == pair[0].record("a").arrays["features"].sha256
     assert (provenance["centre"], provenance["standardise"]) == (True, True)
-    assert "torch" in metadata["versions"]
+    assert "torch" in told["versions"]
+
+
+def test_the_same_fit_is_the_same_file(pair, tmp_path):
+    def axes(folder):
+        prepared(temporal.load_bank(*pair, folder=folder), Training(pca=3))
+        (path,) = folder.glob("*.safetensors")
+        return path.name, path.read_bytes()
+
+    assert axes(tmp_path / "one") == axes(tmp_path / "two")
 
 
 def test_stale_axes_are_never_used_and_new_ones_are_made(pair, tmp_path):
