@@ -67,9 +67,15 @@ def contents(path):
     return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-@pytest.mark.parametrize("image_size", [112, 224])
-@pytest.mark.parametrize("backend", ["hdf5", "zarr"])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    ("image_size", "backend", "dtype"),
+    [
+        (112, "hdf5", "float32"),
+        (112, "zarr", "float16"),
+        (224, "hdf5", "float16"),
+        (224, "zarr", "float32"),
+    ],
+)
 def test_resnet50_features_equal_a_plain_torchvision_pass(
     tree, tmp_path, reference_network, weights_path, image_size, backend, dtype
 ):
