@@ -55,12 +55,11 @@ class CrossTaskAttention(TaskAttention):
         weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
         tokens = F.leaky_relu(F.linear(h.transpose(1, 2), weight, bias), NEGATIVE_SLOPE)
         tokens = tokens.view(*tokens.shape[:2], len(self.tasks), -1)
-        # (B, T, N, heads, E) each; the products of so few tasks are sums over E, not matrix products.
-        q, k, v = self.qkv(tokens).view(*tokens.shape[:3], 3, -1, self.width).unbind(3)
-        scores = (q.unsqueeze(3) * k.unsqueeze(2)).sum(-1) / math.sqrt(self.width)
-        weights = torch.softmax(scores.masked_fill(~active[:, None], float("-inf")), dim=3)
-        mixed = (weights.unsqueeze(-1) * v.unsqueeze(2)).sum(3)
-        crossed: Tensor = self.out(mixed.flatten(-2))
+        # (B, T, heads, N, E) each.
+        q, k, v = self.qkv(tokens).view(*tokens.shape[:3], 3, -1, self.width).transpose(2, 4).unbind(3)
+        scores = q @ k.transpose(-1, -2) / math.sqrt(self.width)
+        mixed = torch.softmax(scores.masked_fill(~active, float("-inf")), dim=-1) @ v
+        crossed: Tensor = self.out(mixed.transpose(2, 3).flatten(-2))
         return crossed.permute(0, 2, 3, 1)
 
 
