@@ -84,7 +84,7 @@ class Parsed:
     """The rows of one file; unknown markers are left as they are.
 
     Attributes:
-        count: how many rows N, two lines less than the number of the next line of the file.
+        count: how many rows, N; row i is line i + 2 of the file.
         tables: (N, columns) per task of the format, float64 for VA, else int8.
         names: the crops that the rows name; empty in a format that does not name them.
     """
