@@ -26,15 +26,6 @@ CE_7 = (
 AU_8 = ("AU1", "AU2", "AU4", "AU6", "AU12", "AU15", "AU20", "AU25")
 AU_12 = ("AU1", "AU2", "AU4", "AU6", "AU7", "AU10", "AU12", "AU15", "AU23", "AU24", "AU25", "AU26")
 
-CE_7 = (
-    "Fearfully_Surprised",
-    "Happily_Surprised",
-    "Sadly_Surprised",
-    "Disgustedly_Surprised",
-    "Angrily_Surprised",
-    "Sadly_Fearful",
-    "Sadly_Angry",
-)
 LSD_6 = ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")
 
 Scoring = Literal["total", "f1"]
