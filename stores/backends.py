@@ -68,7 +68,7 @@ def open_arrays(
         path: its file or folder.
         spec: spec of the store.
         frames: length of the clip.
-        crcs: array name to the CRCs of its chunks, as ``chunks.digest_and_checksums`` gives them.
+        crcs: array name to the CRCs of its chunks, as ``chunks.checksums`` gives them.
         mapped: what has been checked is read again from a mapping of the file.
 
     Raises:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from stores import commit, contents
 from stores.backends import Backend, open_arrays
-from stores.chunks import digest_and_checksums
-from stores.digest import Array
+from stores.chunks import checksums
+from stores.digest import Array, array_digest
 from stores.documents import Json
 from stores.errors import StoreError
 from stores.record import ArrayRecord, Record, data_in_use, data_names, record_name
@@ -60,23 +60,21 @@ def write_clip(
         require_space(folder, f"clip {clip!r}", sum(array.padded_bytes for array in layout.values()))
         # To look at the values and to hash them takes as long as the disk does: a thread does it meanwhile.
         with (
-            ThreadPoolExecutor(1) as thread,
+            ThreadPoolExecutor(1) as threads,
             commit.temporary(folder, clip + backend.SUFFIXES[0], tree=backend.IS_FOLDER) as data,
         ):
-            hashing = thread.submit(
-                lambda: {name: digest_and_checksums(ordered[name], layout[name]) for name in layout}
-            )
-            checking = thread.submit(contents.check_values, clip, ordered, spec)
+            hashing = threads.submit(lambda: {name: array_digest(ordered[name]) for name in layout})
+            checking = threads.submit(contents.check_values, clip, ordered, spec)
+            crcs = {name: checksums(ordered[name], layout[name]) for name in layout}
             backend.write(data, ordered, spec)
-            hashes = hashing.result()
-            crcs = {name: crc for name, (_, crc) in hashes.items()}
             _read_back(clip, data, spec, frames, backend, crcs)
+            digests = hashing.result()
             checking.result()
             record = Record(
                 clip=clip,
                 frames=frames,
                 arrays={
-                    name: ArrayRecord(array.shape, array.dtype, *hashes[name])
+                    name: ArrayRecord(array.shape, array.dtype, digests[name], crcs[name])
                     for name, array in layout.items()
                 },
                 attrs=attrs,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import stores
 from stores import chunks
-from stores.chunks import Location, OpenFile, StoredArray, crc32c, digest_and_checksums
+from stores.chunks import Location, OpenFile, StoredArray, checksums, crc32c
 from stores.errors import StoreError
 from stores.layout import ArrayLayout
 from stores.testing import feature_arrays, feature_spec
@@ -86,7 +86,7 @@ def test_every_chunk_is_read_whole_and_checked_once_then_only_the_rows_that_are_
     (tmp_path / "data").write_bytes(values.tobytes())
     step = layout.chunk_frames * layout.row_bytes
     location = Location(OpenFile(tmp_path / "data"), range(0, layout.nbytes, step))
-    stored = StoredArray(location, layout, digest_and_checksums(values, layout)[1])
+    stored = StoredArray(location, layout, checksums(values, layout))
     read = []
     real = os.preadv
 
