@@ -4,7 +4,6 @@ Not aware of any file format: a backend says where the chunks are, the commit re
 """
 
 import errno
-import math
 import mmap
 import os
 import stat
@@ -286,7 +285,9 @@ def _new_array(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     differ by so little modulo 4096 the processor takes each read for one of the bytes just written, and
     copies at half the speed.
     """
-    length = math.prod(shape) * dtype.itemsize
-    memory = np.empty(length + SHIFT_BYTES, BYTE)
+    values = np.empty(shape, dtype)
+    if values.__array_interface__["data"][0] % PAGE_BYTES >= SHIFT_BYTES or values.nbytes < PAGE_BYTES:
+        return values
+    memory = np.empty(values.nbytes + SHIFT_BYTES, BYTE)
     start = SHIFT_BYTES if memory.__array_interface__["data"][0] % PAGE_BYTES < SHIFT_BYTES else 0
-    return memory[start : start + length].view(dtype).reshape(shape)
+    return memory[start : start + values.nbytes].view(dtype).reshape(shape)

@@ -6,7 +6,6 @@ Not the file formats (``stores.backends``) and not the steps of a commit (``stor
 import operator
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -253,19 +252,18 @@ class Store:
             # A lock that another thread of the parent held would stay locked here for ever.
             self._forget_open_clips()
         opened = self._open.get(clip)
-        if opened is None or _version(opened.record_file) != opened.version:
-            # Not under the lock: other threads read other clips meanwhile.
-            opened = self.open_clip(clip)
+        if opened is not None and _version(opened.record_file) == opened.version:
+            return opened
+        opened = self.open_clip(clip)  # not under the lock: other threads read other clips meanwhile
         with self._lock:
             self._open[clip] = opened
-            self._open.move_to_end(clip)
-            if len(self._open) > OPEN_CLIPS:
-                self._open.popitem(last=False)
+            if len(self._open) > OPEN_CLIPS:  # the one opened first: to keep count of uses costs every read
+                del self._open[next(iter(self._open))]
         return opened
 
     def _forget_open_clips(self) -> None:
         self._lock = threading.Lock()
-        self._open: OrderedDict[str, OpenClip] = OrderedDict()
+        self._open: dict[str, OpenClip] = {}
         self._pid = os.getpid()  # last: another thread of a forked child that sees it finds the new lock
 
 
