@@ -66,7 +66,7 @@ def decode(
     if size is not None and image.shape[1:] != (size, size):
         mode = INTERPOLATIONS[interpolation]
         image = functional.interpolate(image[None], size=(size, size), mode=mode, antialias=True)[0]
-    pixels: NDArray[np.uint8] = image.permute(1, 2, 0).numpy()
+    pixels: NDArray[np.uint8] = image.numpy().transpose(1, 2, 0)
     return pixels
 
 
@@ -120,7 +120,7 @@ def header_size(data: bytes) -> tuple[int, int]:
     raise DecodeError(msg)
 
 
-def read_file(path: Path) -> bytes:
+def read_file(path: str | Path) -> bytes:
     """Returns the bytes of a crop.
 
     Raises:

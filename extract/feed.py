@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from extract.corpora import Crops
+from extract.corpora import CropFrames, Crops
 from extract.decode import DecodeError, decode, read_file
 from extract.source import Source
 
@@ -135,9 +135,11 @@ def _decode_rows(batch: Batch, first: int, step: int, interpolation: str) -> tup
     read = decoded = 0.0
     pixels = batch.pixels.numpy()
     size = pixels.shape[1]
+    frames = batch.clip.frames
+    name = frames.name if isinstance(frames, CropFrames) else frames.__getitem__
     for row in range(first, len(pixels), step):
         frame = batch.start + row
-        path = batch.clip.frames[frame] if row < batch.rows else None
+        path = name(frame) if row < batch.rows else None
         if path is None:
             pixels[row] = 0
             continue
