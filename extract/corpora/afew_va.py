@@ -2,18 +2,20 @@
 
 Not AFEW, whose clips have one expression each, and no crop is cut: its pictures are whole frames.
 
-Layout (by memory; that values are divided by 10 was read in code, the name of the actor in nothing but prose)::
+Layout (by memory; that values are divided by 10 was read in code, the name of the actor only in prose)::
 
     001/001.json            {"actor": "...", "frames": {"00000": {"valence": 3.0, "arousal": -1.0, ...}, ...}}
     001/00000.png ...       or .jpg: pictures, named by the frame
     cropped_aligned/001/00001.jpg ...    instead of these; 00001 is frame 00000; or cropped/
 
 The release comes in several archives: ``001/`` may lie in the root or in any one folder of it, each clip
-once. Landmarks are not read. Where a file names its actor, that is the subject of the clip; else the clip is its own.
+once. Landmarks are not read. Where a file names its actor, that is the subject of the clip; else the clip is
+its own.
 """
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +55,8 @@ def load(root: Path, edition: str) -> Corpus:
         actor, ratings = _read(path)
         anonymous += not actor
         pictures = footage.read(reading.place, clip, path.parent.relative_to(root), 0)
+        if not reading.place.cropped:  # the annotation lies among the pictures
+            pictures = replace(pictures, stray=pictures.stray - 1)
         labels = Labels.unknown(footage.length(pictures, ratings, codes.ROW_TOLERANCE), 0)
         labels.valence[ratings.frames], labels.arousal[ratings.frames] = ratings.values.T / np.float32(_LIMIT)
         reading.add(clip, pictures, labels, actor or clip, FPS)

@@ -46,7 +46,8 @@ def load(root: Path, edition: str, *, au_threshold: int | None = None) -> Corpus
         root: folder with ``AUCoding`` and pictures.
         edition: without meaning here.
         au_threshold: None takes the occurrence codes, as the field does. From 1 to 5, those of the five
-            action units that have intensities are replaced: present from this intensity on.
+            action units that have intensities are replaced, in all videos: present from this intensity on, and
+            unknown in videos without intensities.
 
     Raises:
         ConfigError: no such threshold.
@@ -65,32 +66,34 @@ def load(root: Path, edition: str, *, au_threshold: int | None = None) -> Corpus
         raise CorpusError(msg)
 
     known = {unit for units, file in coded.values() for unit, _ in _annotated(units, file)}
-    known |= {unit for files in graded.values() for unit in files}
-    aus = sorted(known)
+    replaced = sorted({unit for files in graded.values() for unit in files})
+    aus = sorted(known.union(replaced))
     reading = Reading(place)
     for clip, (units, file) in coded.items():
         subject, task = clip.split("_")
         files = [file, *graded.get(clip, {}).values()]
-        codes.check_ends(files)
         pictures = footage.read(place, clip, Path(subject, task), 1)
         last = max(files, key=lambda file: file.end)
         labels = Labels.unknown(footage.length(pictures, last, None), len(aus))
         for unit, column in _annotated(units, file):
             labels.au[file.frames, aus.index(unit)] = column
+        # Where a video has no intensities, its codes are no stand-in: they follow another threshold.
+        labels.au[:, [aus.index(unit) for unit in replaced]] = -1
         for unit, intensity in graded.get(clip, {}).items():
-            labels.au[:, aus.index(unit)] = -1
             labels.au[intensity.frames, aus.index(unit)] = intensity.values[:, 0]
         reading.add(clip, pictures, labels, subject, FPS)
 
     subjects = {clip.subject for clip in reading.clips}
     notes = footage.count_note(len(subjects), SUBJECTS, "subjects")
     if au_threshold is not None:
-        replaced = ", ".join(f"AU{unit}" for unit in sorted({u for files in graded.values() for u in files}))
-        notes.append(f"of {replaced}, {codes.intensity_note(au_threshold)}")
-    empty = sorted({unit for units, _ in coded.values() for unit in units} - known)
-    if empty:
-        notes.append(f"nothing is known of {', '.join(f'AU{unit}' for unit in empty)}, which are left out")
+        notes.append(f"of {_names(replaced)}, {codes.intensity_note(au_threshold)}")
+    if empty := sorted({unit for units, _ in coded.values() for unit in units}.difference(aus)):
+        notes.append(f"nothing is known of {_names(empty)}, which are left out")
     return reading.corpus("bp4d", root, (), [f"AU{unit}" for unit in aus], notes)
+
+
+def _names(units: list[int]) -> str:
+    return ", ".join(f"AU{unit}" for unit in units)
 
 
 def _coded(folder: Path) -> list[Path]:

@@ -122,7 +122,7 @@ def parse(path: Path, rows: Sequence[str], first_line: int, columns: int, layout
     values = np.empty((len(rows), columns), np.int8)
     last = -1
     for row, line in enumerate(rows):
-        frame, *cells = line.split(layout.separator)
+        frame, *cells = line.split(layout.separator) or [line]
         match = layout.frame.fullmatch(frame.strip())
         index = -1 if match is None else int(match[1]) - layout.first
         kept = [known[cell] if cell in known else _slowly(cell, layout) for cell in cells]

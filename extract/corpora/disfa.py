@@ -8,8 +8,8 @@ Layout (label files as read in public code; 27 subjects of 4,845 frames by memor
     cropped_aligned/LeftVideoSN001_comp/00001.jpg ...
 
 A folder of pictures is called as the video (``LeftVideoSN001_comp``, ``RightVideoSN001_comp``, with or
-without ``_comp``) or as the subject, ``SN001``; 00001 is frame 1. Instead of ``cropped_aligned`` it may lie in
-``cropped``, or in ``Images`` with names of any length, as .jpg or .png.
+without ``_comp``) or as the subject, ``SN001``; 00001 is frame 1. Instead of ``cropped_aligned`` it may lie
+in ``cropped``, or in ``Images`` with names of any length, as .jpg or .png.
 
 The clips ``SN001_left`` and ``SN001_right`` are two cameras on one person, under the same labels: no split
 may divide them, and no more than one of them is needed.

@@ -3,8 +3,8 @@
 Not a reader of labels, and no picture is opened: folders are listed, once each.
 
 Either ``cropped_aligned/<clip>/00001.jpg`` (or ``cropped/...``), where 00001 is the first frame, a gap is a
-frame without a face, and ``crops/<video>.json`` tells of the video; or the corpus' own folder of frames, where
-the number at the end of a name (``0012.jpg``, ``S005_001_00000012.png``) is that of the annotation.
+frame without a face, and ``crops/<video>.json`` tells of the video; or the corpus' own folder of frames,
+where the number at the end of a name (``0012.jpg``, ``S005_001_00000012.png``) is that of the annotation.
 """
 
 import logging
@@ -150,7 +150,8 @@ def find(root: Path, own: Sequence[str], depth: int) -> Place:
         )
         raise CorpusError(msg)
     cropped = found[0] in CROPPED
-    notes = [f"pictures are those of {found[0]}, not those of {some(found[1:])}"] if found[1:] else []
+    others = [name for name in found[1:] if name != "."]
+    notes = [f"pictures are those of {found[0]}, not those of {some(others)}"] if others else []
     return Place(root / found[0], cropped, 1 if cropped else depth, record.origins(root), tuple(notes))
 
 
@@ -193,7 +194,8 @@ def _numbered(folder: Path, first: int) -> tuple[tuple[Path | None, ...], int]:
         frame = int(match[1]) - first
         if not 0 <= frame < _MAX_FRAMES:
             msg = (
-                f"{folder / name}: frames are numbered from {first}, up to {_MAX_FRAMES}; rename this clip's"
+                f"{folder / name}: expected frames numbered from {first}, fewer than {_MAX_FRAMES}; rename "
+                "the pictures of this clip"
             )
             raise CorpusError(msg)
         if frame in pictures:
