@@ -46,8 +46,8 @@ def load(root: Path, edition: str, *, au_threshold: int | None = None) -> Corpus
         root: folder with ``AUCoding`` and pictures.
         edition: without meaning here.
         au_threshold: None takes the occurrence codes, as the field does. From 1 to 5, those of the five
-            action units that have intensities are replaced, in all videos: present from this intensity on, and
-            unknown in videos without intensities.
+            action units that have intensities are replaced, in all videos: present from this intensity on,
+            and unknown in videos without intensities.
 
     Raises:
         ConfigError: no such threshold.
