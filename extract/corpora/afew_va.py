@@ -2,7 +2,7 @@
 
 Not AFEW, whose clips have one expression each, and no crop is cut: its pictures are whole frames.
 
-Layout (by memory; that values are divided by 10 was read in code, the name of the actor only in prose)::
+Layout (unverified, but for the division by 10; that a file names the actor is known from one description)::
 
     001/001.json            {"actor": "...", "frames": {"00000": {"valence": 3.0, "arousal": -1.0, ...}, ...}}
     001/00000.png ...       or .jpg: pictures, named by the frame
@@ -15,6 +15,7 @@ its own.
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,14 +94,16 @@ def _read(path: Path) -> tuple[str, Codes]:
     """The actor, "" if not named, and the codes (N, 2): valence and arousal as they are in the file."""
     text = annotation.decode(path, annotation.read_text(path))
     try:
-        document = json.loads(text)
+        document = json.loads(text, parse_int=float)
+    except RecursionError:
+        raise codes.fault(path, 1, text[:80], "JSON of a few levels") from None
     except json.JSONDecodeError as error:
         found = text.split("\n")[error.lineno - 1].strip()
         raise codes.fault(path, error.lineno, found, f"JSON ({error.msg})") from None
     frames = document.get("frames") if isinstance(document, dict) else None
     if not isinstance(frames, dict) or not frames:
         raise codes.fault(path, 1, text.split("\n")[0], 'an object with "frames": {"00000": {...}, ...}')
-    lines = _lines(path, text)
+    lines = _lines(path, text, frames)
     numbers: dict[int, str] = {}
     for name in frames:
         if _FRAME.fullmatch(name) is None or int(name) in numbers:
@@ -122,11 +125,13 @@ def _read(path: Path) -> tuple[str, Codes]:
     return actor if isinstance(actor, str) else "", Codes(path, where, np.array(ordered, np.int32), values, 0)
 
 
-def _lines(path: Path, text: str) -> dict[str, int]:
+def _lines(path: Path, text: str, frames: Mapping[str, object]) -> dict[str, int]:
     """Frame, as it is written -> its line; ``json`` keeps the last of two with one name and says nothing."""
     lines: dict[str, int] = {}
     line, seen = 1, 0
     for match in _KEY.finditer(text):
+        if match[1] not in frames:
+            continue
         line, seen = line + text.count("\n", seen, match.start()), match.start()
         if match[1] in lines:
             raise codes.fault(path, line, match[1], f"each frame once; line {lines[match[1]]} has it as well")
@@ -135,6 +140,7 @@ def _lines(path: Path, text: str) -> dict[str, int]:
 
 
 def _rating(value: object) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    # Every number of the document was read as a float, so that no number is too long to be read.
+    if not isinstance(value, float) or not value.is_integer() or abs(value) > _LIMIT:
         return None
-    return int(value) if -_LIMIT <= value <= _LIMIT and value == int(value) else None
+    return int(value)

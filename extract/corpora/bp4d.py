@@ -2,7 +2,7 @@
 
 Not BP4D+ (``AU_OCC`` of 140 people), and no 3D data.
 
-Layout (by memory and as read in public code; the authors' own description was not seen)::
+Layout (as read in public code; the release and its description were not seen)::
 
     AUCoding/F001_T1.csv            row 1: anything, then AU numbers; rows frame,code,...: 0, 1, 9 = unknown
     AU-INT/AU06/F001_T1_AU06.csv    rows frame,intensity: 0 to 5, 9 = unknown; no header; AU 6 10 12 14 17
@@ -28,7 +28,7 @@ from extract.corpora.footage import Reading
 from stores.errors import CorpusError
 
 FPS = 25.0
-"""Of the videos (X. Zhang et al., Image and Vision Computing 32(10), 2014; by memory)."""
+"""Of the videos (X. Zhang et al., Image and Vision Computing 32(10), 2014), unverified."""
 SUBJECTS = 41
 GRADED = ("AU06", "AU10", "AU12", "AU14", "AU17")
 """Folders of the action units that have intensities."""

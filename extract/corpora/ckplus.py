@@ -3,7 +3,7 @@
 Not a guess about the other frames: a sequence goes from neutral to its peak, the last frame, which alone is
 labelled; the first is not called neutral, nor are those between given a share of the peak.
 
-Layout (by memory and as read in public code; headers of the release were not seen)::
+Layout (as read in public code; the release was not seen)::
 
     cohn-kanade-images/S005/001/S005_001_00000011.png          frames from 1; or .jpg
     Emotion/S005/001/S005_001_00000011_emotion.txt             one number such as 3.0000000e+00
@@ -31,7 +31,7 @@ from stores.errors import CorpusError
 EXPRESSIONS = ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 """By their number in the files; no file of the release has 0."""
 FPS = 30.0
-"""Of video in the USA, where they were recorded (T. Kanade et al., FG 2000; by memory)."""
+"""Of video in the USA, where they were recorded (T. Kanade et al., FG 2000), unverified."""
 SEQUENCES, SUBJECTS, EMOTIONS = 593, 123, 327
 
 _FILE = re.compile(r"((S[0-9]{3})_([0-9]{3}))_([0-9]{8})_(emotion|facs)\.txt")
@@ -57,7 +57,7 @@ def load(root: Path, edition: str, *, au_threshold: int = 1) -> Corpus:
         root: folder with ``Emotion``, ``FACS`` or both, and pictures.
         edition: without meaning here.
         au_threshold: least intensity, 1 to 5, that counts as present. 1 is every listed action unit, as the
-            authors count them (P. Lucey et al., CVPR Workshops 2010; by memory); above 1, one that was not
+            authors count them (P. Lucey et al., CVPR Workshops 2010; unverified); above 1, one that was not
             graded is unknown.
 
     Raises:

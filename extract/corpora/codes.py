@@ -3,6 +3,7 @@
 Not the files of ABAW (``annotation``), where row i is frame i.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,9 +89,10 @@ def lines(path: Path) -> list[str]:
 
 
 def number(cell: str) -> float | None:
-    """The number in a cell, or None if it is none; ``nan`` and ``inf`` are none."""
+    """The finite number in a cell, or None if there is none."""
     cell = cell.strip()
-    return float(cell) if _FLOAT.fullmatch(cell) else None
+    value = float(cell) if _FLOAT.fullmatch(cell) else math.nan
+    return value if math.isfinite(value) else None
 
 
 def whole(cell: str) -> int | None:

@@ -2,7 +2,7 @@
 
 Not a video reader: ``facets crop`` cuts the videos first, or the user has crops of their frames.
 
-Layout (label files as read in public code; 27 subjects of 4,845 frames by memory, not verified)::
+Layout (label files as read in public code; that each has 4,845 frames is unverified)::
 
     ActionUnit_Labels/SN001/SN001_au1.txt       rows frame,intensity; frames from 1, no header
     cropped_aligned/LeftVideoSN001_comp/00001.jpg ...
@@ -27,7 +27,7 @@ from stores.errors import CorpusError
 
 AUS = ("AU1", "AU2", "AU4", "AU5", "AU6", "AU9", "AU12", "AU15", "AU17", "AU20", "AU25", "AU26")
 FPS = 20.0
-"""Of the videos (S. M. Mavadati et al., IEEE Transactions on Affective Computing 4(2), 2013; by memory)."""
+"""Of the videos (S. M. Mavadati et al., IEEE Transactions on Affective Computing 4(2), 2013), unverified."""
 SUBJECTS = 27
 
 _SLACK = 15
@@ -43,8 +43,8 @@ def load(root: Path, edition: str, *, au_threshold: int = 2) -> Corpus:
     Args:
         root: folder with ``ActionUnit_Labels`` and pictures.
         edition: without meaning here.
-        au_threshold: least intensity, 1 to 5, that counts as present. Of the field, 2 is the usual one; the
-            seed that trained on Aff-Wild2 and DISFA together took it as well.
+        au_threshold: least intensity, 1 to 5, that counts as present. 2 is what the field takes, such as the
+            ABAW 2020 entry that trained on Aff-Wild2 and DISFA together (wtomin).
 
     Raises:
         ConfigError: no such threshold.

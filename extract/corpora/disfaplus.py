@@ -23,9 +23,10 @@ from extract.corpora.footage import Reading
 from stores.errors import CorpusError
 
 FPS = 20.0
-"""As DISFA, by memory; the text files do not say."""
+"""As DISFA, unverified; the text files do not say."""
 SUBJECTS = 9
 
+_SUBJECT = re.compile(r"SN[0-9]{3}")
 _PICTURE = re.compile(r"([0-9]{1,6})\.(?:jpg|png)")
 
 
@@ -78,6 +79,12 @@ def _trials(labels: Path) -> dict[tuple[str, str], dict[str, Path]]:
             msg = (
                 f"{path}: no file of DISFA+; expected {', '.join(AUS)} as names: restore the folder from the "
                 "release"
+            )
+            raise CorpusError(msg)
+        if _SUBJECT.fullmatch(path.parts[-3]) is None:
+            msg = (
+                f"{path.parents[1]}: no subject of DISFA+; expected SN001 and so on, people of DISFA: "
+                "rename or remove it"
             )
             raise CorpusError(msg)
         trials.setdefault((path.parts[-3], path.parts[-2]), {})[path.stem] = path

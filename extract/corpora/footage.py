@@ -4,7 +4,8 @@ Not a reader of labels, and no picture is opened: folders are listed, once each.
 
 Either ``cropped_aligned/<clip>/00001.jpg`` (or ``cropped/...``), where 00001 is the first frame, a gap is a
 frame without a face, and ``crops/<video>.json`` tells of the video; or the corpus' own folder of frames,
-where the number at the end of a name (``0012.jpg``, ``S005_001_00000012.png``) is that of the annotation.
+where the number that a name consists of, or ends in after an underscore (``0012.jpg``,
+``S005_001_00000012.png``), is that of the annotation.
 """
 
 import logging
@@ -205,8 +206,8 @@ def _numbered(folder: Path, first: int) -> tuple[tuple[Path | None, ...], int]:
     if not pictures:
         found = f"{len(names)} other files such as {names[0]}" if names else "nothing"
         msg = (
-            f"{folder} holds no picture (found {found}): expected names that end in the number of the frame, "
-            f"such as {first:05d}.jpg or .png; unpack the clip's pictures"
+            f"{folder} holds no picture (found {found}): expected the number of the frame as name, such as "
+            f"{first:05d}.jpg or .png, or after an underscore; unpack the clip's pictures"
         )
         raise CorpusError(msg)
     timeline = tuple(

@@ -46,6 +46,21 @@ def test_every_table_of_ratings_survives_the_round_trip(tmp_path_factory, rating
     assert clip.labels.au.shape == (last + 1, 0)
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"frames": {"00000": {"valence": ' + "1" * 5000 + "}}}"])
+def test_json_too_deep_or_with_endless_numbers_is_refused_by_line(tmp_path, text):
+    path = afew_va(tmp_path)
+    path.write_text(text)
+    with pytest.raises(CorpusError) as caught:
+        load(tmp_path)
+    assert f"{path}, line 1: found" in str(caught.value)
+
+
+def test_numbers_as_names_in_landmarks_are_no_frames(tmp_path):
+    path = afew_va(tmp_path)
+    path.write_text(path.read_text().replace("[[1.5, 2.5]]", '{"0": 1.5, "1": 2.5}'))
+    assert np.isfinite(load(tmp_path).clips[0].labels.valence).all()
+
+
 def test_ratings_are_divided_by_ten(tmp_path):
     path = afew_va(tmp_path)
     path.write_text(

@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from sequence_trees import AUS_12, disfa, pictures, put
 
 from extract import corpora
+from extract.corpora.labelspace import to_space
 from extract.corpora.splits import check, video
+from stores.editions import AU_12
 from stores.errors import CorpusError
 
 NAMES = tuple(f"AU{unit}" for unit in AUS_12)
@@ -88,6 +90,14 @@ def test_two_folders_of_one_video_are_refused(tmp_path):
     pictures(tmp_path / "Images/LeftVideoSN001", ["1.jpg"])
     with pytest.raises(CorpusError, match="both of the clip SN001_left"):
         load(tmp_path)
+
+
+def test_a_unit_of_abaw_that_disfa_does_not_code_is_unknown_never_absent(tmp_path):
+    disfa(tmp_path)
+    mapped, report = to_space(load(tmp_path), (), AU_12, {})
+    assert report.absent_aus == ("AU7", "AU10", "AU23", "AU24")
+    for column, name in enumerate(AU_12):
+        assert (mapped.clips[0].labels.au[:, column] == -1).all() == (name in report.absent_aus)
 
 
 def test_a_subject_without_pictures_is_refused_by_name(tmp_path):
