@@ -26,8 +26,13 @@ __all__ = [
 
 # One line and one module add a corpus: ``load(root: Path, edition: str, *, <options>) -> Corpus``.
 KINDS = {
+    "afew_va": "extract.corpora.afew_va",
     "affwild2": "extract.corpora.affwild2",
     "affwild2_mtl": "extract.corpora.affwild2_mtl",
+    "bp4d": "extract.corpora.bp4d",
+    "ckplus": "extract.corpora.ckplus",
+    "disfa": "extract.corpora.disfa",
+    "disfaplus": "extract.corpora.disfaplus",
     "rendered": "extract.corpora.rendered",
 }
 

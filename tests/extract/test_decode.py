@@ -1,4 +1,4 @@
-"""Decoding: the pixels are Pillow's, and whatever is not one whole sane JPEG is an error, never a picture."""
+"""Decoding: the pixels are Pillow's, and what is not one whole sane picture is an error, never a picture."""
 
 import io
 import os
@@ -100,9 +100,57 @@ def test_a_bomb_is_refused_by_its_header_before_it_is_decoded():
 
 def test_another_format_is_refused_even_when_it_is_called_jpg(tmp_path):
     path = tmp_path / "00001.jpg"
-    Image.new("RGB", (8, 8)).save(path, "PNG")
-    with pytest.raises(DecodeError, match=r"00001\.jpg: no JPEG"):
+    Image.new("RGB", (8, 8)).save(path, "BMP")
+    with pytest.raises(DecodeError, match=r"00001\.jpg: no JPEG and no PNG"):
         decode.decode_file(path)
+
+
+def make_png(mode="RGB", size=(96, 112)):
+    pixels = np.random.default_rng(8).integers(0, 256, (*size, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "1"])
+def test_a_png_has_pillows_rgb_pixels_whatever_it_is_called(tmp_path, mode):
+    data = make_png(mode)
+    (tmp_path / "00001.jpg").write_bytes(data)
+    pixels = decode.decode_file(tmp_path / "00001.jpg")
+    assert (pixels.shape, pixels.dtype) == ((96, 112, 3), np.uint8)
+    np.testing.assert_array_equal(pixels, pillow(data))
+    difference = np.abs(decode.decode(data, 64).astype(int) - pillow(data, 64))
+    assert difference.max() <= 2
+
+
+def test_a_png_and_a_jpeg_of_the_same_pixels_are_the_same_crop():
+    jpeg = make_jpeg(9)
+    buffer = io.BytesIO()
+    Image.fromarray(pillow(jpeg)).save(buffer, "PNG")
+    np.testing.assert_array_equal(decode.decode(buffer.getvalue(), 224), decode.decode(jpeg, 224))
+
+
+def test_every_truncation_and_every_flipped_bit_of_png_data_is_an_error_or_the_same_picture():
+    data = make_png(size=(12, 12))
+    pixels = pillow(data)
+    for length in range(len(data)):
+        with pytest.raises(DecodeError):
+            decode.decode(data[:length])
+    for position in range(len(data)):
+        flipped = bytearray(data)
+        flipped[position] ^= 4
+        try:
+            found = decode.decode(bytes(flipped))
+        except DecodeError:
+            continue
+        np.testing.assert_array_equal(found, pixels, err_msg=f"byte {position} of {len(data)}")
+
+
+def test_a_png_bomb_is_refused_by_its_header():
+    data = make_png()
+    bomb = data[:16] + (60000).to_bytes(4, "big") * 2 + data[24:]
+    with pytest.raises(DecodeError, match="60000 x 60000 pixels"):
+        decode.decode(bomb)
 
 
 def test_absent_empty_and_irregular_files_are_errors_that_name_the_path(tmp_path):
