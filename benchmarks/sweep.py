@@ -55,6 +55,7 @@ from stores.testing import feature_spec, label_spec  # noqa: E402
 from temporal import evaluate  # noqa: E402
 from temporal.bank import Bank, Split, Standardiser, gather  # noqa: E402
 from temporal.bank import statistics as feature_statistics  # noqa: E402
+from temporal.epochs import lr_factor, rules_of  # noqa: E402
 from temporal.fused import Stack, build  # noqa: E402
 from temporal.losses import Objective, Targets, gather_targets, objective  # noqa: E402
 from temporal.metrics import score, totals  # noqa: E402
@@ -62,7 +63,6 @@ from temporal.models import Heads, initialise  # noqa: E402
 from temporal.models.gated import GatedAttention  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
 from temporal.tasks import TASKS  # noqa: E402
-from temporal.training import lr_factor, rules_of  # noqa: E402
 from temporal.windows import Ints, Windows, batches, cut, epoch_order  # noqa: E402
 
 GONE = types.ModuleType("torchvision.models.utils")

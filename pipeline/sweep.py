@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from temporal.bank import Bank
+    from temporal.epochs import StopAt
     from temporal.placement import Placement
+    from temporal.results import RunResult
     from temporal.settings import Run, Training
-    from temporal.training import RunResult, StopAt
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
     from temporal.bank import Bank, Split, load_bank
     from temporal.chance import chance_levels
     from temporal.checkpoint import load, save
+    from temporal.results import RunResult
     from temporal.settings import Run, Training
     from temporal.tasks import TASKS, combination_name, parse_combination
     from temporal.trained import TrainedModel
-    from temporal.training import RunResult, fit
+    from temporal.training import fit
 
 __all__ = [
     "TASKS",
@@ -39,10 +40,11 @@ _HOMES = {
     "chance": ("chance_levels",),
     "bank": ("Bank", "Split", "load_bank"),
     "checkpoint": ("load", "save"),
+    "results": ("RunResult",),
     "settings": ("Run", "Training"),
     "tasks": ("TASKS", "combination_name", "parse_combination"),
     "trained": ("TrainedModel",),
-    "training": ("RunResult", "fit"),
+    "training": ("fit",),
 }
 
 

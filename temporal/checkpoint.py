@@ -18,10 +18,10 @@ from stores.documents import Json
 from stores.errors import ConfigError, FacetsError, FormatVersionError, SpecMismatch, StoreError
 from temporal.bank import Standardiser
 from temporal.fused import build
+from temporal.results import RunResult
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.trained import TrainedModel
-from temporal.training import RunResult
 
 FORMAT, VERSION = "facets-model", 1
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from stores import FeatureSpec, LabelSpec
 from temporal.bank import Bank, Split
+from temporal.epochs import EVALUATION_FACTOR
 from temporal.fused import build
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
-from temporal.training import EVALUATION_FACTOR, fit
+from temporal.training import fit
 from temporal.windows import Ints, Windows, batches_alike, cut, epoch_batches
 
 BATCHES = 3

@@ -1,6 +1,6 @@
 """R replicas of one network trained as one program, each exactly as if it were alone.
 
-Not a loop over epochs: ``temporal.training`` decides order, schedule and stopping. R = 1 is the plain case.
+Not a loop over epochs: ``temporal.epochs`` decides order, schedule and stopping. R = 1 is the plain case.
 
 All parameters of a replica are one row of an (R, P) tensor: the optimiser, clipping, freezing, compaction
 and keeping the best epoch are row operations. ``torch.func`` maps the network over the rows; the input

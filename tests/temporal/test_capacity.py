@@ -91,7 +91,7 @@ def test_as_many_replicas_train_as_fit(monkeypatch, caplog, free, expected):
     assert replicas_that_fit(RUNS[:2], training, 32, SIZES, 100, CPU) <= 2
 
 
-class Scarce(training._Sweep):
+class Scarce(training.StackTraining):
     """Memory for so many replicas; more of them fail in the first validation, like a real shortage late."""
 
     room = 2
@@ -109,7 +109,7 @@ class Scarce(training._Sweep):
 @pytest.fixture
 def scarce(monkeypatch):
     Scarce.tried.clear()
-    monkeypatch.setattr(training, "_Sweep", Scarce)
+    monkeypatch.setattr(training, "StackTraining", Scarce)
     monkeypatch.setattr(Scarce, "room", 2)
     return Scarce
 
@@ -147,6 +147,6 @@ def test_other_errors_are_not_taken_for_a_shortage(bank, tiny, monkeypatch):
         message = "shape mismatch"
         raise RuntimeError(message)
 
-    monkeypatch.setattr(training._Sweep, "_validate", broken)
+    monkeypatch.setattr(training.StackTraining, "_validate", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         temporal.fit(bank, RUNS[:2], replace(tiny, epochs=1))
