@@ -123,7 +123,7 @@ def examine(
     room: dict[str, int] | None = None
     if read:
         corpus, mapping, census = read[0]
-        room = cost.room(config, census, origin.dim)
+        room = cost.room(config, place, corpus, origin.dim)
         check("mapping", lambda: checks.check_mapping(mapping))
         check("clips", lambda: checks.check_parts(census))
         check("crops", lambda: checks.check_crops(census))

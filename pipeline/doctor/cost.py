@@ -1,23 +1,26 @@
 """What an experiment will take: time of the extraction, measured with a few crops, and room on the disk.
 
-Not a promise: the time is that of this machine as busy as it is now, the room that of raw arrays.
+Not a promise: the time is that of this machine as busy as it is now.
 """
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 import stores
 from pipeline.config import Config, Features
-from pipeline.doctor.census import SPLITS, Census, present
+from pipeline.doctor.census import present
 from pipeline.doctor.finding import Finding
 from pipeline.rows import sweep_rows
 from pipeline.workdir import WorkDir
 from stores.errors import FacetsError
+from stores.layout import ArrayLayout
 
 if TYPE_CHECKING:
     from extract.backbones.backbone import Backbone
@@ -53,8 +56,7 @@ def check_extraction(config: Config, place: WorkDir, corpus: "Corpus", backbone:
     """How long the crops that have no features yet will take."""
     from extract.engine import duration
 
-    kept = place.features / "store.json"
-    done = set(stores.open(place.features).clips()) if kept.exists() else set()
+    done = _kept(place.features)
     pending = [clip for clip in corpus.clips if clip.id not in done]
     crops = sum(int(np.count_nonzero(present(clip.frames))) for clip in pending)
     there = len(corpus.clips) - len(pending)
@@ -137,29 +139,52 @@ def spread(clips: "Sequence[Clip]", count: int) -> "list[tuple[Clip, int]]":
     return chosen
 
 
-def room(config: Config, census: Census, dim: int | None) -> dict[str, int]:
-    """Returns the bytes that the experiment will have on disk once all is there.
+def room(config: Config, place: WorkDir, corpus: "Corpus", dim: int | None) -> dict[str, int]:
+    """Returns the bytes that the experiment will write: what -> bytes, exact but for the files' own heads.
 
     Args:
         config: the experiment.
-        census: what the corpus holds.
+        place: its paths; clips that are in its stores take no more room.
+        corpus: its clips.
         dim: length of a feature vector; None where features are there already, or nobody knows.
     """
-    frames = sum(census.splits[split].frames for split in SPLITS)
-    outputs = {"V": 1, "A": 1, "AU": len(census.au_names), "EXPR": len(census.expression_names)}
-    predicted = sum(outputs[task] for row in sweep_rows(config) for task in row.tasks)
-    room = {
-        # valence, arousal float32; expression and AUs int8
-        "labels": frames * (4 + 4 + 1 + len(census.au_names)),
-        f"predictions of {len(sweep_rows(config)) * len(config.sweep.seeds)} runs": (
-            census.splits["validation"].frames * predicted * len(config.sweep.seeds) * 4
+    classes, aus, dtype = len(corpus.expression_names), len(corpus.au_names), config.features.dtype
+    outputs = {"V": 1, "A": 1, "AU": aus, "EXPR": classes}
+    rows, seeds = sweep_rows(config), len(config.sweep.seeds)
+    scored = sum(len(clip.frames) for clip in corpus.clips if clip.split == "validation")
+    predicted = sum(outputs[task] for row in rows for task in row.tasks)
+    new = {
+        "labels": _padded(
+            _lengths(place.labels, corpus),
+            [("float32", 1), ("float32", 1), ("int8", 1), ("int8", aus)],
         ),
+        f"predictions of {len(rows) * seeds} runs": scored * predicted * seeds * 4,
     }
     if dim is not None:
-        # the vector, frame int32, valid bool
-        size = np.dtype(config.features.dtype).itemsize
-        room = {"features": frames * (dim * size + 4 + 1)} | room
-    return room
+        lengths = _lengths(place.features, corpus)
+        new = {"features": _padded(lengths, [(dtype, dim), ("int32", 1), ("bool", 1)])} | new
+    return new
+
+
+def _kept(path: Path) -> set[str]:
+    """Returns the clips of a store; none where it is not there yet."""
+    return set(stores.open(path).clips()) if (path / "store.json").exists() else set()
+
+
+def _lengths(path: Path, corpus: "Corpus") -> Counter[int]:
+    """Returns number of frames -> clips of that length that the store at ``path`` does not have."""
+    kept = _kept(path)
+    return Counter(len(clip.frames) for clip in corpus.clips if clip.id not in kept)
+
+
+def _padded(lengths: Mapping[int, int], arrays: Sequence[tuple[str, int]]) -> int:
+    """Returns the bytes of arrays of these types and columns, for clips of these lengths."""
+    return sum(
+        clips * ArrayLayout((frames, columns), dtype, ("frame", "column")).padded_bytes
+        for frames, clips in lengths.items()
+        for dtype, columns in arrays
+        if frames and columns
+    )
 
 
 def sizes(room: Mapping[str, int]) -> str:

@@ -131,7 +131,7 @@ def check_disk(place: WorkDir, room: Mapping[str, int] | None = None) -> Finding
         return Finding("disk", "FAIL", f"{folder} cannot be written", "choose another place with --work")
     needed = sum(room.values()) if room else 0
     if room:
-        found += f"; about {amount(needed)} are needed, less what is there: {sizes(room)}"
+        found += f"; about {amount(needed)} are to be written: {sizes(room)}"
     if free < max(needed + LITTLE_DISK, ENOUGH_DISK):
         return Finding("disk", "FAIL" if free < max(needed, LITTLE_DISK) else "WARN", found, remedy)
     return Finding("disk", "PASS", found)
