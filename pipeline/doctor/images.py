@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.doctor.census import SPLITS, present, some
+from pipeline.doctor.census import SPLITS, present
 from pipeline.doctor.finding import Finding
 from stores.progress import Progress, silent
 
@@ -40,7 +40,8 @@ class Repeats:
         looked: how many of them were looked at.
         stride: in every clip, frames ``i * stride`` and its neighbour were; 1 for all.
         read: how many have another's size, and were read.
-        unreadable: clip and frame of those that are empty or could not be read.
+        unreadable: how many are empty or could not be read.
+        broken: places of the first of these.
         within: images that repeat one of the same clip alone.
         between: images that repeat one of another clip of the same split.
         across: images that repeat one of another split.
@@ -51,7 +52,8 @@ class Repeats:
     looked: int
     stride: int
     read: int
-    unreadable: tuple[str, ...]
+    unreadable: int
+    broken: tuple[str, ...]
     within: int
     between: int
     across: int
@@ -84,7 +86,7 @@ def check_images(
         remedy = "pictures stand still, or crops were repeated to fill gaps: look at these clips"
     findings = [Finding("images", "WARN" if remedy else "PASS", said, remedy)]
     if seen.unreadable:
-        listed = f"{len(seen.unreadable):,} of them are empty or cannot be read: {some(seen.unreadable)}"
+        listed = f"{seen.unreadable:,} of them are empty or cannot be read, such as {', '.join(seen.broken)}"
         findings.append(Finding("images", "WARN", listed, "restore them; else they count as missing"))
     return findings
 
@@ -118,16 +120,18 @@ def repeats(corpus: "Corpus", limit: int | None = SAMPLE, progress: Progress = s
     owner = np.repeat(np.arange(len(clips)), [len(frames) for frames in wanted])
     frame = np.concatenate([np.zeros(0, np.int64), *wanted])
     digest = np.concatenate([np.zeros(0, np.uint64), *digests])
-    bad = [(clip, f) for clip, (fs, s) in enumerate(zip(chosen, sizes, strict=True)) for f in fs[s <= 0]]
-    bad += list(zip(owner[digest == 0].tolist(), frame[digest == 0].tolist(), strict=True))
     good = digest != 0
+    empty = [frames[found <= 0] for frames, found in zip(chosen, sizes, strict=True)]
+    broken = [(clip, bad[0]) for clip, bad in enumerate(empty) if len(bad)]
+    broken += list(zip(owner[~good].tolist(), frame[~good].tolist(), strict=True))
     kinds, examples = _groups(clips, owner[good], frame[good], digest[good])
     return Repeats(
         images=sum(int(np.count_nonzero(present(clip.frames))) for clip in clips),
         looked=len(size),
         stride=stride,
         read=len(frame),
-        unreadable=tuple(_place(clips, clip, int(f)) for clip, f in bad),
+        unreadable=sum(map(len, empty)) + int(np.count_nonzero(~good)),
+        broken=tuple(_place(clips, clip, at) for clip, at in broken[:2]),
         within=kinds[0],
         between=kinds[1],
         across=kinds[2],

@@ -32,6 +32,8 @@ def configure(root, **sections):
         raw[name] |= changes
     if raw["corpus"]["kind"] == "mixture":
         del raw["corpus"]["root"]
+    if "store" in raw["features"]:
+        raw["features"] = {"store": raw["features"]["store"]}
     return Config.model_validate(raw)
 
 

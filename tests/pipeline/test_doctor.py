@@ -134,3 +134,14 @@ def test_a_check_that_breaks_is_a_failure_of_its_own_and_the_next_ones_still_run
     assert libraries.found == "ImportError: cannot be loaded"
     assert libraries.remedy.startswith("make a fresh environment")
     assert found.census is not None
+
+
+def test_a_corpus_that_is_not_drawn_yet_is_no_failure_but_nothing_is_said_of_its_labels(tmp_path):
+    config = configure("/nowhere", corpus={"kind": "rendered"})
+    config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"root": None})})
+    told = []
+    found = examine(config, work_dir(config, tmp_path / "work"), told.append)
+    assert (found.failed, found.census, found.picture) == (False, None, None)
+    (skipped,) = [finding for finding in told if finding.name == "skipped"]
+    assert "the corpus of examined is not drawn yet -> run facets features" in skipped.line
+    assert not (tmp_path / "work").exists()

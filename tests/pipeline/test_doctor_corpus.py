@@ -232,6 +232,23 @@ def test_the_estimate_of_room_is_what_the_stores_then_take_and_nothing_once_they
         assert cost.room(config, place, whom, toy_corpora.DIM)[name] == 0
 
 
+def test_a_feature_store_that_was_given_must_have_every_clip_that_is_read_at_full_length(tmp_path):
+    config = configure("/nowhere", features={"store": tmp_path / "given"})
+    place = work_dir(config, tmp_path / "work")
+    test = clip("test", "test", [True])
+    whom = corpus(whole("a", "train"), whole("b", "validation"), test)
+    toy_corpora.write_features(place.features, {"a": 14})
+    found = cost.check_given_features(place, whom)
+    assert found.status == "FAIL"
+    assert found.found.startswith("1 of 2 clips have features")
+    assert found.found.endswith("wrong is b")
+    assert "--like" in found.remedy
+    toy_corpora.write_features(place.features, {"b": 13})
+    assert "1 of another number of frames; wrong is b" in cost.check_given_features(place, whom).found
+    whom = corpus(whole("a", "train"), whole("b", "validation", 13), test)
+    assert cost.check_given_features(place, whom).status == "PASS"
+
+
 def test_a_sample_of_crops_is_spread_over_all_clips():
     clips = [clip(f"c{k}", "train", [False, True, True, True]) for k in range(4)]
     chosen = cost.spread(clips, 4)

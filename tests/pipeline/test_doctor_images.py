@@ -23,7 +23,7 @@ def test_repeated_images_are_told_apart_by_where_the_other_one_is(tmp_path):
     assert (seen.within, seen.between, seen.across) == (0, 2, 0)
     leak = write(clip("leak", "validation", [False, True], root=tmp_path), {1: same})
     seen = repeats(corpus(still, twin, leak))
-    assert (seen.within, seen.between, seen.across, seen.unreadable) == (0, 0, 3, ())
+    assert (seen.within, seen.between, seen.across, seen.unreadable) == (0, 0, 3, 0)
     assert seen.examples == ("validation leak frame 1 is train still frame 0",)
     (found,) = check_images(corpus(still, twin, leak))
     assert (found.status, "divide anew" in found.remedy) == ("WARN", True)
@@ -42,7 +42,7 @@ def test_empty_and_vanished_images_are_a_warning_that_names_them(tmp_path):
     one = write(clip("a", "train", [True] * 3, root=tmp_path), {0: b"", 1: b"x"})
     found = check_images(corpus(one))
     assert [f.status for f in found] == ["PASS", "WARN"]
-    assert "2 of them are empty or cannot be read: train a frame 0, train a frame 2" in found[1].found
+    assert "2 of them are empty or cannot be read, such as train a frame 0" in found[1].found
 
 
 @pytest.mark.parametrize("lengths", [[300] * 20, [1] * 5000, [1, 5000, 3], [2, 3] * 400])
