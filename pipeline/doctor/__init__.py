@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import stores
 from pipeline.config import Config
@@ -36,6 +36,8 @@ SCHEMA = "facets-doctor-1"
 PICTURE = "doctor.png"
 ENVIRONMENT = "make a fresh environment: rm -r .venv, then make features"
 AGAIN = "mend what is named, then run facets doctor again"
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,18 +99,20 @@ def examine(
     """
     findings: list[Finding] = []
 
-    def check(name: str, work: Callable[[], Iterable[Finding] | Finding], remedy: str = AGAIN) -> bool:
-        """Tells what ``work`` finds; returns whether it ran to its end."""
+    def note(finding: Finding) -> None:
+        findings.append(finding)
+        tell(finding)
+
+    def attempt(name: str, work: Callable[[], Result], remedy: str = AGAIN) -> Result | None:
         try:
-            found = work()
-            for finding in (found,) if isinstance(found, Finding) else found:
-                findings.append(finding)
-                tell(finding)
+            return work()
         except (FacetsError, ImportError, OSError, RuntimeError) as error:
-            findings.append(Finding(name, "FAIL", _words(error), remedy))
-            tell(findings[-1])
-            return False
-        return True
+            note(Finding(name, "FAIL", _words(error), remedy))
+            return None
+
+    def check(name: str, work: Callable[[], Iterable[Finding] | Finding], remedy: str = AGAIN) -> None:
+        for finding in attempt(name, lambda: _listed(work()), remedy) or ():
+            note(finding)
 
     check("python", environment.check_python, ENVIRONMENT)
     check("libraries", environment.check_libraries, ENVIRONMENT)
@@ -116,34 +120,35 @@ def examine(
     check("threads", environment.check_threads, ENVIRONMENT)
     check("decoder", environment.check_decoder, ENVIRONMENT)
     check("weights", lambda: environment.check_weights(config))
-    origin = _weights(config, place)
-    read: list[tuple[Corpus, dict[str, MappingReport], Census]] = []
-    absent = environment.absent_corpus(config, place)
-    check("corpus", lambda: _read(config, place, read) if absent is None else absent)
-    room: dict[str, int] | None = None
-    if read:
-        corpus, mapping, census = read[0]
-        room = cost.room(config, place, corpus, origin.dim)
-        check("mapping", lambda: checks.check_mapping(mapping))
-        check("clips", lambda: checks.check_parts(census))
-        check("crops", lambda: checks.check_crops(census))
-        check("rows", lambda: checks.check_rows(census))
-        check("labels", lambda: checks.check_coverage(config, census))
-        check("AU cells", lambda: checks.check_cells(census))
-        check("classes", lambda: checks.check_distributions(config, census))
-        check("people", lambda: checks.check_people(config, corpus, census))
-        check("rules", lambda: checks.check_rules(config, census, origin.trained_on))
-        if not place.imported:
-            check("images", lambda: images.check_images(corpus, every_image=every_image, progress=progress))
-        check("extraction", lambda: _extraction(config, place, corpus, origin.backbone))
+    origin = _origin(config, place)
+    read = None
+    if absent := environment.absent_corpus(config, place):
+        note(absent)
     else:
-        check("skipped", lambda: _skipped(config, findings))
-    check("disk", lambda: environment.check_disk(place, room))
-    if not read:
+        read = attempt("corpus", lambda: _read(config, place))
+    if read is None:
+        note(_skipped(config, findings))
+        check("disk", lambda: environment.check_disk(place))
         return Examination(config.name, tuple(findings), None, {}, None)
-    picture: list[Path] = []
-    check("picture", lambda: _draw(config, census, place.table / PICTURE, picture))
-    return Examination(config.name, tuple(findings), census, mapping, picture[0] if picture else None)
+    corpus, mapping, census = read.corpus, read.mapping, read.census
+    note(read.finding)
+    check("mapping", lambda: checks.check_mapping(mapping))
+    check("clips", lambda: checks.check_parts(census))
+    check("crops", lambda: checks.check_crops(census))
+    check("rows", lambda: checks.check_rows(census))
+    check("labels", lambda: checks.check_coverage(config, census))
+    check("AU cells", lambda: checks.check_cells(census))
+    check("classes", lambda: checks.check_distributions(config, census))
+    check("people", lambda: checks.check_people(config, corpus, census))
+    check("rules", lambda: checks.check_rules(config, census, origin.trained_on))
+    if not place.imported:
+        check("images", lambda: images.check_images(corpus, every_image=every_image, progress=progress))
+    check("extraction", lambda: _extraction(config, place, corpus, origin.backbone))
+    check("disk", lambda: environment.check_disk(place, cost.room(config, place, corpus, origin.dim)))
+    picture = attempt("picture", lambda: _draw(census, config.name, place.table / PICTURE))
+    if picture is not None:
+        note(Finding("picture", "PASS", f"distributions in {picture}"))
+    return Examination(config.name, tuple(findings), census, mapping, picture)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +160,7 @@ class _Origin:
     trained_on: tuple[str, ...]
 
 
-def _weights(config: Config, place: WorkDir) -> _Origin:
+def _origin(config: Config, place: WorkDir) -> _Origin:
     """What is wrong with the weights has been told by their own check: here it only means less is known."""
     from extract.backbones import registry
 
@@ -172,9 +177,17 @@ def _weights(config: Config, place: WorkDir) -> _Origin:
     return _Origin(backbone, backbone.dim, backbone.weights_trained_on)
 
 
-def _read(
-    config: Config, place: WorkDir, read: "list[tuple[Corpus, dict[str, MappingReport], Census]]"
-) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """A corpus that could be read, how its labels were mapped, what it holds, and what is said of that."""
+
+    corpus: "Corpus"
+    mapping: "dict[str, MappingReport]"
+    census: Census
+    finding: Finding
+
+
+def _read(config: Config, place: WorkDir) -> _Read:
     began = time.perf_counter()
     with _quiet():
         corpus, mapping = read_divided(config, place.corpus)
@@ -183,14 +196,11 @@ def _read(
         raise CorpusError(msg)
     census = take(corpus)
     frames = sum(tally.frames for tally in census.parts)
-    found = (
-        f"{corpus.name}: {len(corpus.clips):,} clips, {frames:,} frames, read in"
-        f" {time.perf_counter() - began:.1f} s"
-    )
+    seconds = time.perf_counter() - began
+    found = f"{corpus.name}: {len(corpus.clips):,} clips, {frames:,} frames, read in {seconds:.1f} s"
     if corpus.notes:
         found += f"; notes of the reader: {len(corpus.notes)}, listed below"
-    read.append((corpus, mapping, census))
-    yield Finding("corpus", "PASS", found)
+    return _Read(corpus, mapping, census, Finding("corpus", "PASS", found))
 
 
 def _skipped(config: Config, findings: list[Finding]) -> Finding:
@@ -211,15 +221,18 @@ def _extraction(config: Config, place: WorkDir, corpus: "Corpus", backbone: "Bac
     return cost.check_extraction(config, place, corpus, backbone)
 
 
-def _draw(config: Config, census: Census, path: Path, drawn: list[Path]) -> Finding:
+def _draw(census: Census, name: str, path: Path) -> Path:
     from pipeline.doctor.figure import as_png
     from pipeline.runs import replace
 
-    content = as_png(census, config.name)
+    content = as_png(census, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace(path, content)
-    drawn.append(path)
-    return Finding("picture", "PASS", f"distributions in {path}")
+    return path
+
+
+def _listed(found: Iterable[Finding] | Finding) -> list[Finding]:
+    return [found] if isinstance(found, Finding) else list(found)
 
 
 def _words(error: BaseException) -> str:

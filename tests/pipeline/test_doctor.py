@@ -9,7 +9,7 @@ from examined_corpora import configure, tree
 from PIL import Image
 
 from pipeline.cli import DONE, FAILED, main
-from pipeline.doctor import examine
+from pipeline.doctor import Finding, examine
 from pipeline.workdir import work_dir
 
 ROWS = 14
@@ -123,7 +123,12 @@ def test_a_check_that_breaks_is_a_failure_of_its_own_and_the_next_ones_still_run
         msg = "cannot\nbe loaded"
         raise ImportError(msg)
 
+    def broken_midway(census):
+        yield Finding("crops", "PASS", "so far")
+        raise OSError(5, "Input/output error")
+
     monkeypatch.setattr("pipeline.doctor.environment.check_libraries", broken)
+    monkeypatch.setattr("pipeline.doctor.corpus.check_crops", broken_midway)
     told = []
     config = configure(root)
     found = examine(config, work_dir(config, tmp_path / "work"), told.append)
@@ -133,6 +138,9 @@ def test_a_check_that_breaks_is_a_failure_of_its_own_and_the_next_ones_still_run
     assert (libraries.name, libraries.status) == ("libraries", "FAIL")
     assert libraries.found == "ImportError: cannot be loaded"
     assert libraries.remedy.startswith("make a fresh environment")
+    (crops,) = [finding for finding in told if finding.name == "crops"]
+    assert (crops.status, crops.found) == ("FAIL", "OSError: [Errno 5] Input/output error")
+    assert [finding.status for finding in told if finding.name in ("rows", "disk")] == ["PASS", "PASS"]
     assert found.census is not None
 
 
