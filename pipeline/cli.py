@@ -19,6 +19,7 @@ from pipeline.log import configure_logging
 if TYPE_CHECKING:
     from pipeline.cluster import Cluster
     from pipeline.config import Config
+    from pipeline.doctor import Finding
     from pipeline.workdir import WorkDir
     from stores import BackendName
     from stores.verification import Depth
@@ -425,18 +426,43 @@ def info(
 
 
 @facets.command()
+@click.argument("config", required=False)
+@click.option(
+    "--every-image",
+    is_flag=True,
+    help="Look for repeated images among all of them, instead of a sample of 20,000.",
+)
+@json_option
 @experiment_options
 @device_option
-def doctor(source: str, settings: tuple[str, ...], work: Path | None, device: str | None) -> int:
-    """Check the environment: what works, what does not, and what to do."""
-    from pipeline.doctor import examine
+def doctor(
+    config: str | None,
+    every_image: bool,  # noqa: FBT001 (click passes flags by keyword)
+    as_json: bool,  # noqa: FBT001
+    source: str,
+    settings: tuple[str, ...],
+    work: Path | None,
+    device: str | None,
+) -> int:
+    """Check environment, configuration and corpus: what works, what does not, and what to do.
 
-    code = DONE
-    for finding in examine(*experiment(source, settings, work, device)):
-        remedy = f" -> {finding.remedy}" if finding.remedy else ""
-        click.echo(f"{finding.status}  {finding.name:<10} {finding.found}{remedy}")
-        code = FAILED if finding.status == "FAIL" else code
-    return code
+    CONFIG is the same as -c CONFIG. Draws the distributions of the labels into the work directory.
+    """
+    from pipeline.doctor import examine, tables
+    from pipeline.progress import bars
+
+    def tell(finding: "Finding") -> None:
+        if not as_json:
+            click.echo(finding.line)
+
+    chosen = experiment(source if config is None else config, settings, work, device)
+    with bars() as progress:
+        found = examine(*chosen, tell, every_image=every_image, progress=progress)
+    if as_json:
+        click.echo(found.to_json())
+    elif found.census is not None:
+        click.echo("\n".join(tables.lines(found.census)))
+    return FAILED if found.failed else DONE
 
 
 def listed(noun: str, failures: Mapping[str, str]) -> int:

@@ -15,12 +15,25 @@ from stores.errors import CorpusError
 if TYPE_CHECKING:
     from extract.corpora import Corpus
     from extract.corpora.labelspace import MappingReport
+    from extract.corpora.splits import Unit
 
 logger = logging.getLogger(__name__)
 
 
 def read_corpus(config: Config, root: Path) -> "tuple[Corpus, dict[str, MappingReport]]":
-    """Reads the corpus of ``config``.
+    """Reads the corpus of ``config`` as ``read_divided`` does, and checks that its splits share nobody.
+
+    Raises:
+        ConfigError: as ``read_divided``.
+        CorpusError: as ``read_divided``, or a subject is in two splits and ``corpus.leaks`` is ``refuse``.
+    """
+    corpus, reports = read_divided(config, root)
+    _check_people(config, corpus)
+    return corpus, reports
+
+
+def read_divided(config: Config, root: Path) -> "tuple[Corpus, dict[str, MappingReport]]":
+    """Reads the corpus of ``config``, whoever its splits share.
 
     Args:
         config: the experiment.
@@ -32,7 +45,7 @@ def read_corpus(config: Config, root: Path) -> "tuple[Corpus, dict[str, MappingR
 
     Raises:
         ConfigError: an option, a name or a rule that does not fit the corpora, or an empty fold.
-        CorpusError: a corpus does not follow its format, or a subject is in two splits.
+        CorpusError: a corpus does not follow its format.
     """
     from extract.corpora import labelspace, mixture
 
@@ -62,7 +75,6 @@ def read_corpus(config: Config, root: Path) -> "tuple[Corpus, dict[str, MappingR
     for name, report in reports.items():
         for line in report.lines():
             logger.info("%s: %s", name, line)
-    _check_people(config, corpus)
     return replace(corpus, edition=settings.edition), reports
 
 
@@ -82,15 +94,18 @@ def _read(settings: Reading, root: Path, edition: str) -> "Corpus":
     return splits.kfold(corpus, splits.Folds(**settings.split.model_dump()))
 
 
+def undivided(config: Config) -> "Unit":
+    """Returns what no split of the corpus may divide: a subject, or a video where folds are of videos."""
+    readings: list[Reading] = [config.corpus, *config.corpus.parts.values()]
+    by_video = any(reading.split is not None and reading.split.by == "video" for reading in readings)
+    return "video" if by_video else "subject"
+
+
 def _check_people(config: Config, corpus: "Corpus") -> None:
     from extract.corpora import splits
 
-    readings: list[Reading] = [config.corpus, *config.corpus.parts.values()]
-    unit: splits.Unit = "subject"
-    if any(reading.split is not None and reading.split.by == "video" for reading in readings):
-        unit = "video"
     try:
-        splits.check(corpus, unit)
+        splits.check(corpus, undivided(config))
     except CorpusError as error:
         if config.corpus.leaks == "refuse":
             raise

@@ -5,14 +5,15 @@ Not the aggregation over seeds, which is ``pipeline.table``, nor the writing of 
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from stores.documents import Json
-from stores.editions import Edition
+from stores.editions import Edition, Track, tracks
 from stores.errors import FacetsError
+from temporal.metrics import track_total
 
 Status = Literal["done", "failed", "stopped", "missing"]
 
@@ -67,22 +68,28 @@ class Planned(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One metric of one task, or of one of its labels.
+    """One metric of one task, or of one of its labels; or the score of a track, which combines tasks.
 
     Attributes:
-        task: ``V``, ``A``, ``AU`` or ``EXPR``.
-        metric: ``ccc``, ``f1``, ``accuracy`` or ``total``.
+        task: ``V``, ``A``, ``AU`` or ``EXPR``; or the name of the track, ``VA`` or ``MTL``.
+        metric: ``ccc``, ``f1``, ``accuracy`` or ``total``; ``track`` for that of a track.
         label: an AU or an expression; empty for the whole task.
+        track: the track; None for a single task.
     """
 
     task: str
     metric: str
     label: str = ""
+    track: Track | None = None
+
+    def trained_by(self, tasks: Collection[str]) -> bool:
+        """Whether a row that trains these tasks has this score."""
+        return set(self.track.tasks if self.track else (self.task,)) <= set(tasks)
 
     @property
     def header(self) -> str:
         """Column title in the style of the seed TCN project, such as ``Total (AU)`` or ``CCC (V)``."""
-        names = {"ccc": "CCC", "f1": "F1", "accuracy": "Accuracy", "total": "Total"}
+        names = {"ccc": "CCC", "f1": "F1", "accuracy": "Accuracy", "total": "Total", "track": "P"}
         return f"{names[self.metric]} ({self.label or self.task})"
 
 
@@ -123,6 +130,19 @@ def columns_of(rules: Edition) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
         if task == "AU":
             details += [Column(task, "accuracy", label) for label in labels]
     return headline, tuple(details)
+
+
+def track_columns(rules: Edition) -> tuple[Column, ...]:
+    """Returns a column for every track of an edition whose score combines tasks: ``VA`` and ``MTL``.
+
+    Left out are tracks that are scored over other classes or action units than ``rules`` names.
+    """
+    found = [one for one in tracks(rules.name).values() if len(one.tasks) > 1]
+    return tuple(
+        Column(one.name, "track", track=one)
+        for one in found
+        if one.rules == rules or not PER_LABEL.keys() & set(one.tasks)
+    )
 
 
 def read_run(runs_dir: Path, planned: Planned, columns: Sequence[Column]) -> Run:
@@ -197,9 +217,9 @@ def _parse_result(result: Mapping[str, Any], planned: Planned, columns: Sequence
             msg = f"{task} has the labels {sorted(metrics[task][key])}, this edition has {sorted(labels)}"
             raise ValueError(msg)
     for column in columns:
-        if column.task not in planned.tasks:
+        if not column.trained_by(planned.tasks):
             continue
-        value = _score(metrics[column.task], column)
+        value = track_total(metrics, column.track) if column.track else _score(metrics[column.task], column)
         if math.isfinite(value):
             scores[column] = value
         elif not column.label:

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.results import Column, Planned, Run, Status, columns_of, read_run
+from pipeline.results import Column, Planned, Run, Status, columns_of, read_run, track_columns
 from pipeline.rows import loss_weight, relevant, text_of
 from stores import documents
 from stores.documents import Json
 from stores.editions import Edition, edition
 from stores.errors import ConfigError, FacetsError
+from temporal.metrics import track_total
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,8 @@ class Table:
     """A sweep's results, rows in the order of the plan.
 
     Attributes:
-        columns: the four headline scores, in the order AU, EXPR, V, A.
+        columns: the four headline scores, in the order AU, EXPR, V, A, then those of tracks that combine
+            tasks, as far as any row trains them all.
         details: everything else that is scored: F1 and accuracy apart, single AUs, single expressions.
         rows: one per combination.
         provenance: what the numbers rest on.
@@ -151,7 +153,10 @@ class Table:
 
     def chance(self, column: Column) -> float | None:
         """Returns the chance level of ``column``; None where none is known, as for single labels."""
-        return None if column.label else self.provenance.chance.get(column.task, {}).get(column.metric)
+        levels = self.provenance.chance
+        if column.track is not None:
+            return track_total(levels, column.track) if column.trained_by(levels) else None
+        return None if column.label else levels.get(column.task, {}).get(column.metric)
 
 
 def build_table(runs_dir: Path, plan: Sequence[Planned], provenance: Provenance) -> Table:
@@ -169,6 +174,8 @@ def build_table(runs_dir: Path, plan: Sequence[Planned], provenance: Provenance)
     """
     columns, details = columns_of(provenance.scored())
     _check_plan(plan, columns, provenance)
+    combined = track_columns(provenance.scored())
+    columns += tuple(column for column in combined if any(column.trained_by(p.tasks) for p in plan))
     members: dict[str, list[Planned]] = {}
     for planned in plan:
         members.setdefault(planned.name, []).append(planned)

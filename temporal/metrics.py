@@ -296,7 +296,7 @@ def clip_totals(
     return found
 
 
-def track_total(metrics: Mapping[str, Metrics], track: Track) -> float:
+def track_total(metrics: Mapping[str, Mapping[str, Any]], track: Track) -> float:
     """Returns the score of a track: mean CCC of V and A, plus the totals of EXPR and AU it asks for.
 
     So VA is ``(CCC_V + CCC_A) / 2``, EXPR, AU, CE and LSD are one total, and MTL is ``P = (CCC_V + CCC_A) / 2
@@ -336,7 +336,7 @@ def track_totals(metrics: Mapping[str, Metrics], edition: str) -> dict[str, floa
     }
 
 
-def selected(task: TaskSpec, metrics: Metrics) -> float:
+def selected(task: TaskSpec, metrics: Mapping[str, Any]) -> float:
     """Returns the number that selects epochs: CCC for V and A, the edition's total for AU and EXPR."""
     return float(metrics[SELECTED[task.metric]])
 

@@ -50,8 +50,9 @@ def ticks(left: float) -> list[float]:
 
 
 def trained_columns(table: Table) -> list[Column]:
-    """Returns the headline columns that at least one row of the table trains."""
-    return [column for column in table.columns if any(column.task in row.tasks for row in table.rows)]
+    """Returns the headline columns of single tasks that at least one row of the table trains."""
+    single = [column for column in table.columns if column.track is None]
+    return [column for column in single if any(column.task in row.tasks for row in table.rows)]
 
 
 def charted_rows(table: Table) -> list[Row]:

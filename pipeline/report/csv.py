@@ -41,8 +41,9 @@ def as_long_csv(table: Table) -> str:
       line, only if failed;
     - ``best_epoch``, ``epochs``: epoch kept and epochs trained; of a stopped run only the latter;
     - ``task``, ``metric`` (``ccc``, ``f1``, ``accuracy``, ``total``), ``label``: what was scored; ``label``
-      is an AU or an expression, and empty for the whole task;
-    - ``frames``: frames scored for that task;
+      is an AU or an expression, and empty for the whole task; of a track that combines tasks, ``task`` is its
+      name, ``VA`` or ``MTL``, and ``metric`` is ``track``;
+    - ``frames``: frames scored for that task; empty for a track;
     - ``value``: the score, empty if there is none; ``chance``: its chance level, empty for single labels;
     - ``delta``: ``value`` minus that of the single-task row with the same seed and settings; empty in that
       row itself;
@@ -52,7 +53,7 @@ def as_long_csv(table: Table) -> str:
     rows = {row.name: row for row in table.rows}
     lines: list[tuple[object, ...]] = []
     for row in table.rows:
-        columns = [column for column in table.columns + table.details if column.task in row.tasks]
+        columns = [column for column in table.columns + table.details if column.trained_by(row.tasks)]
         baselines = {task: rows[name].runs for task, name in row.baselines.items()}
         deltas = {
             column: paired_delta(row.runs, baselines.get(column.task, ()), column) for column in columns

@@ -8,6 +8,12 @@ from pipeline.table import Row, Table
 
 NOT_TRAINED = "---"
 
+TRACK_SCORES = {
+    "VA": "is the mean of the two CCC",
+    "MTL": "is the mean of the two CCC, plus F1 (EXPR), plus F1 (AU), at most 3",
+}
+"""What the score of a track is made of, see ``temporal.metrics.track_total``."""
+
 UNSCORED: tuple[Status, ...] = ("failed", "missing", "stopped")
 """What keeps a run from having scores, the gravest first."""
 
@@ -27,7 +33,7 @@ def number(value: float) -> str:
 
 def no_score(row: Row, column: Column) -> str:
     """Returns what stands in a cell that has no score: not trained, failed, stopped or missing."""
-    if column.task not in row.tasks:
+    if not column.trained_by(row.tasks):
         return NOT_TRAINED
     return next((status for status in UNSCORED if row.count(status)), "undefined")
 
@@ -100,7 +106,9 @@ def _metrics(table: Table) -> str:
     f1 = "F1 (AU) is the mean over AUs, F1 (EXPR) the mean over expressions"
     if Column("AU", "total") in table.columns:
         f1 = "Total (AU) = 0.5 F1 + 0.5 accuracy, Total (EXPR) = 0.67 macro F1 + 0.33 accuracy"
-    return f"{f1} ({table.provenance.edition}). All scores are over the frames of all clips together."
+    tracks = [f"{c.header} {TRACK_SCORES[c.task]}" for c in table.columns if c.task in TRACK_SCORES]
+    scored = f"; score of the track: {'; '.join(tracks)}" if tracks else ""
+    return f"{f1} ({table.provenance.edition}){scored}. All scores are over the frames of all clips together."
 
 
 def _chance(table: Table) -> str:

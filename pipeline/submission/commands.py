@@ -98,9 +98,18 @@ def write(
     listing = read_list(listed, form, lengths)
     runs = open_runs(place.runs, run_ids, form.track)
     features = stores.open(place.features)
+    labels = stores.open(place.labels) if (place.labels / "store.json").exists() else None
     with bars() as progress:
         written = write_submission(
-            form, listing, runs, features, out, device=config.training.device, progress=progress, **policies
+            form,
+            listing,
+            runs,
+            features,
+            out,
+            labels=labels,
+            device=config.training.device,
+            progress=progress,
+            **policies,
         )
     return report(written.path, form, listing)
 

@@ -116,7 +116,9 @@ def _columns(task: str, names: LabelSpec, rules: Edition, run_id: str) -> tuple[
     return tuple(ours.index(name) for name in wanted)
 
 
-def predictor(source: Source, features: Store, device: str) -> Callable[[str], Values]:
+def predictor(
+    source: Source, features: Store, device: str, labels: Store | None = None
+) -> Callable[[str], Values]:
     """Returns a function from a clip to (T, K) float64 per task of ``source``, in the track's order.
 
     Clips of the split that the run was scored on are read from its ``predictions.h5``; any other clip is
@@ -126,6 +128,7 @@ def predictor(source: Source, features: Store, device: str) -> Callable[[str], V
         source: the run.
         features: store that has the clips' features.
         device: where the model computes: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        labels: store that knows which clips are shards of independent images; None where none are.
 
     Raises:
         SpecMismatch: the model was trained on features of another specification.
@@ -144,7 +147,8 @@ def predictor(source: Source, features: Store, device: str) -> Callable[[str], V
         else:
             if model is None:
                 model = _load_model(source, features, device)
-            found = model.predict(features.read(clip), features.read(clip, "valid"))
+            static = labels is not None and labels.has(clip) and bool(labels.record(clip).attrs.get("static"))
+            found = model.predict(features.read(clip), features.read(clip, "valid"), static=static)
         values = {
             task: found[task].reshape(frames, -1)[:, columns].astype(np.float64)
             for task, columns in source.columns.items()

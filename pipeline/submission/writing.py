@@ -68,6 +68,7 @@ def write_submission(
     *,
     missing: Missing = "interpolate",
     absent: Absent = "refuse",
+    labels: Store | None = None,
     device: str = "cpu",
     progress: Progress = silent,
 ) -> Written:
@@ -84,6 +85,7 @@ def write_submission(
         out: folder; made if absent.
         missing: what frames without a crop get.
         absent: what clips without features get.
+        labels: store that knows which clips are shards of independent images; None where none are.
         device: where models compute.
         progress: called as clips are done.
 
@@ -98,7 +100,7 @@ def write_submission(
     _check_present(wanted, lacking, absent, features)
     if form.clipwise:
         _check_folder(path, listing)
-    predictors = [predictor(run, features, device) for run in runs]
+    predictors = [predictor(run, features, device, labels) for run in runs]
     thresholds = np.array([value for run in runs for value in run.thresholds])
     total = sum(len(one.rows) for one in wanted)
     texts = [""] * total

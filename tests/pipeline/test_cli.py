@@ -13,7 +13,7 @@ import stores
 from pipeline.cli import DONE, FAILED, INTERRUPTED, PARTLY, USAGE, facets, listed, main
 from pipeline.config import Config
 from pipeline.configfile import load
-from pipeline.doctor import Finding
+from pipeline.doctor import Examination, Finding
 from pipeline.workdir import work_dir
 from stores.errors import FacetsError, StoreError
 from stores.testing import feature_spec
@@ -177,14 +177,27 @@ def test_a_command_without_stores_says_what_to_run_and_makes_nothing(run, tmp_pa
 
 def test_a_device_on_the_command_line_reaches_both_stages(monkeypatch, run):
     seen = []
-    monkeypatch.setattr("pipeline.doctor.examine", lambda config, place: seen.append(config) or [])
+
+    def examine(config, place, tell, **options):
+        seen.append(config)
+        return Examination(config.name, (), None, {}, None)
+
+    monkeypatch.setattr("pipeline.doctor.examine", examine)
     assert run("doctor", "--device", "cpu")[0] == DONE
     assert (seen[0].features.device, seen[0].training.device) == ("cpu", "cpu")
+    assert run("doctor", "smoke")[0] == run("doctor", "-c", "smoke")[0] == DONE
+    assert [config.name for config in seen] == ["demo", "smoke", "smoke"]
 
 
 def test_doctor_fails_if_a_check_fails_and_gives_the_remedy(monkeypatch, run):
     findings = [Finding("a", "WARN", "slow", "do x"), Finding("b", "PASS", "fine")]
-    monkeypatch.setattr("pipeline.doctor.examine", lambda config, place: findings)
+
+    def examine(config, place, tell, **options):
+        for finding in findings:
+            tell(finding)
+        return Examination(config.name, tuple(findings), None, {}, None)
+
+    monkeypatch.setattr("pipeline.doctor.examine", examine)
     code, out, _ = run("doctor")
     assert code == DONE
     assert [" ".join(line.split()) for line in out.splitlines()] == ["WARN a slow -> do x", "PASS b fine"]

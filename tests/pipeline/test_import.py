@@ -16,7 +16,7 @@ from pipeline.cli import DONE, FAILED, PARTLY, USAGE, main
 from pipeline.config import Config
 from pipeline.configfile import load
 from pipeline.data import open_data
-from pipeline.doctor import check_weights
+from pipeline.doctor.environment import check_weights
 from pipeline.plan import plan
 from pipeline.workdir import work_dir
 from stores.errors import ConfigError

@@ -52,6 +52,25 @@ def test_markdown_shows_scores_best_marks_and_what_is_not_there(broken):
     assert joint == ["V+AU+Attn", "missing (3/3)", "missing", "---", "missing", "---"]
 
 
+def test_every_form_shows_the_score_of_a_track_and_a_dash_where_a_row_lacks_one_of_its_tasks(tmp_path):
+    runs = plan(names=("V", "V+A+AU+EXPR"), seeds=(0,))
+    for run in runs:
+        write_result(tmp_path / "runs", run, 0.5, edition_name="abaw3")
+    table = build_table(tmp_path / "runs", runs, provenance(edition="abaw3"))
+    text = as_markdown(table)
+    head, _, single, joint = lines(text)
+    assert head[-2:] == ["P (VA)", "P (MTL)"]
+    assert (single[-2:], joint[-2:]) == (["---", "---"], ["**0.500**", "**1.500**"])
+    assert "P (MTL) is the mean of the two CCC, plus F1 (EXPR), plus F1 (AU), at most 3" in text
+    assert "P (MTL) 0.596" in text  # chance: totals of AU 0.44 and EXPR 0.156
+    assert r"$\mathbf{1.500}$ \\" in as_latex(table)
+    assert as_html(table).count("<b>1.500</b>") == 1
+    (line,) = [row for row in csv.DictReader(io.StringIO(as_long_csv(table))) if row["task"] == "MTL"]
+    assert (line["metric"], line["value"], line["frames"]) == ("track", "1.5", "")
+    wide = list(csv.DictReader(io.StringIO(as_wide_csv(table))))
+    assert [row["MTL.track mean"] for row in wide] == ["", "1.5"]
+
+
 def test_footnotes_state_where_the_numbers_come_from(broken):
     text = as_markdown(broken)
     for fact in (

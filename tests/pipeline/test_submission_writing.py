@@ -429,6 +429,20 @@ def test_test_clips_are_predicted_by_the_model_and_validation_clips_read_from_th
     assert np.array_equal(predict("c")["AU"], straight["AU"])
 
 
+def test_shards_of_independent_images_are_predicted_image_by_image(trained, tmp_path):
+    folder, features, result = trained
+    source = open_runs(folder / "runs", ["0123456789ab"], track("abaw2", "VA"))[0]
+    labels = stores.create(tmp_path / "labels", label_spec())
+    attrs = {"split": "test", "fps": 1.0, "subject": "", "corpus": "expw", "static": True}
+    labels.write("c", label_arrays(20, label_spec()), attrs)
+    predicted = predictor(source, features, "cpu", labels)("c")["V"][:, 0]
+    rows, valid = features.read("c"), features.read("c", "valid")
+    alone = [result.model.predict(rows[i : i + 1], valid[i : i + 1])["V"][0] for i in range(20)]
+    np.testing.assert_allclose(predicted, alone, atol=1e-6)
+    in_a_row = predictor(source, features, "cpu")("c")["V"][:, 0]
+    assert np.abs(predicted - in_a_row).max() > 1e-3
+
+
 def test_a_model_of_other_features_is_refused(trained, tmp_path):
     folder, _, _ = trained
     spec = feature_spec(DIM + 1, "float32")

@@ -7,6 +7,7 @@ import pytest
 from fabricated_runs import (
     FRAMES,
     SEED_ROWS,
+    metrics,
     plan,
     provenance,
     scattered,
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from pipeline.results import Column
 from pipeline.table import build_table
 from stores.errors import ConfigError, FacetsError
+from temporal.metrics import track_totals
 
 AU, EXPR = Column("AU", "total"), Column("EXPR", "total")
 V, A = Column("V", "ccc"), Column("A", "ccc")
@@ -43,6 +45,41 @@ def test_later_editions_are_scored_by_f1(tmp_path):
         write_result(tmp_path, run, 0.5, edition_name="abaw5")
     table = build_table(tmp_path, runs, provenance(edition="abaw5"))
     assert [column.header for column in table.columns] == ["F1 (AU)", "F1 (EXPR)", "CCC (V)", "CCC (A)"]
+
+
+@pytest.mark.parametrize(
+    ("name", "combined"), [("abaw2", ["P (VA)"]), ("abaw3", ["P (VA)", "P (MTL)"]), ("abaw7", ["P (MTL)"])]
+)
+def test_a_row_with_all_tasks_of_a_track_has_the_score_of_the_track(tmp_path, name, combined):
+    runs = plan(names=("V", "V+A", "V+A+AU+EXPR+Attn"))
+    for run in runs:
+        write_result(tmp_path, run, scattered(run), edition_name=name)
+    table = build_table(tmp_path, runs, provenance(edition=name))
+    assert [column.header for column in table.columns[4:]] == combined
+    values = {
+        (row.name, run.seed): track_totals(metrics(row.tasks, scattered(planned), name), name)
+        for row in table.rows
+        for run, planned in zip(row.runs, [p for p in runs if p.name == row.name], strict=True)
+    }
+    for column in table.columns[4:]:
+        single, both, everything = table.rows
+        assert column not in single.cells
+        assert (column in both.cells) == (column.task == "VA")
+        expected = [values[everything.name, seed][column.task] for seed in range(3)]
+        assert everything.cells[column].mean == pytest.approx(statistics.mean(expected), abs=1e-12)
+        assert everything.cells[column].sd == pytest.approx(statistics.stdev(expected), abs=1e-12)
+        assert everything.cells[column].delta is None
+        assert table.chance(column) == track_totals(provenance().chance, name)[column.task]
+
+
+def test_a_track_that_no_row_answers_or_that_is_over_other_names_has_no_column(tmp_path):
+    headers = ["F1 (AU)", "F1 (EXPR)", "CCC (V)", "CCC (A)"]
+    runs = plan(names=("V", "A+AU"), seeds=(0,))
+    table = build_table(tmp_path, runs, provenance(edition="abaw3"))
+    assert [column.header for column in table.columns] == headers
+    runs = plan(names=("V+A+AU+EXPR",), seeds=(0,))
+    table = build_table(tmp_path, runs, provenance(edition="abaw3", aus=("AU1", "AU2")))
+    assert [column.header for column in table.columns] == [*headers, "P (VA)"]
 
 
 @settings(max_examples=25, deadline=None)

@@ -56,12 +56,12 @@ def load(root: Path, edition: str, *, au_threshold: int = 2) -> Corpus:
     return Corpus(document["name"], root, "", tuple(expressions), tuple(aus), tuple(clips))
 
 
-def write_features(path, frames, trained_on=("ImageNet-1k",)):
+def write_features(path, frames, trained_on=("ImageNet-1k",), backend="hdf5"):
     """Writes a feature store with random vectors; ``frames`` maps clip ids to numbers of frames."""
     from dataclasses import replace
 
     rng = np.random.default_rng(0)
-    store = stores.create(path, replace(feature_spec(DIM), weights_trained_on=trained_on))
+    store = stores.create(path, replace(feature_spec(DIM), weights_trained_on=trained_on), backend)
     for clip, count in frames.items():
         vectors = rng.normal(size=(count, DIM)).astype(np.float16)
         arrays = {"features": vectors, "frame": np.arange(count, dtype=np.int32)}

@@ -1,4 +1,4 @@
-"""Checks the environment of an experiment: PASS, WARN or FAIL, what was found, and the remedy.
+"""Checks the environment of an experiment: interpreter, libraries, device, decoder, weights, disk.
 
 Not an installer: it changes nothing and downloads nothing.
 """
@@ -9,53 +9,16 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
 
 from pipeline.config import MIXTURE, Config
+from pipeline.doctor.cost import amount, sizes
+from pipeline.doctor.finding import Finding
+from pipeline.extraction import load_backbone
 from pipeline.workdir import WorkDir
-from stores.errors import FacetsError
 
 PYTHONS = ((3, 11), (3, 13))
 ENOUGH_DISK, LITTLE_DISK = 5e9, 5e8
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of one check.
-
-    Attributes:
-        name: what was checked.
-        status: whether it works, works with a reservation, or does not work.
-        found: what was found.
-        remedy: what to do; empty for PASS.
-    """
-
-    name: str
-    status: Literal["PASS", "WARN", "FAIL"]
-    found: str
-    remedy: str = ""
-
-
-def examine(config: Config, place: WorkDir) -> Iterator[Finding]:
-    """Yields the finding of every check; one that breaks is itself a FAIL, and the next ones still run."""
-    checks: dict[str, Callable[[], Finding]] = {
-        "python": check_python,
-        "libraries": check_libraries,
-        "device": lambda: check_device(config),
-        "threads": check_threads,
-        "decoder": check_decoder,
-        "corpus": lambda: check_corpus(config, place),
-        "weights": lambda: check_weights(config),
-        "disk": lambda: check_disk(place),
-    }
-    for name, check in checks.items():
-        try:
-            yield check()
-        except (FacetsError, ImportError, OSError, RuntimeError) as error:
-            found = " ".join(f"{type(error).__name__}: {error}".split())
-            yield Finding(name, "FAIL", found, "make a fresh environment: rm -r .venv, then make features")
 
 
 def check_python() -> Finding:
@@ -121,21 +84,17 @@ def check_decoder() -> Finding:
     return Finding("decoder", "PASS", DECODER)
 
 
-def check_corpus(config: Config, place: WorkDir) -> Finding:
-    """The corpus is there, or can be made."""
-    if config.corpus.kind == "rendered" and config.corpus.root is None:
-        there = place.corpus.is_dir()
-        found = str(place.corpus) if there else f"none yet; facets features draws it into {place.corpus}"
-        return Finding("corpus", "PASS", found)
+def absent_corpus(config: Config, place: WorkDir) -> Finding | None:
+    """Returns what is to be said of a corpus that is not there; None where it can be read."""
     if config.corpus.kind == MIXTURE:
-        absent = [str(part.root) for part in config.corpus.parts.values() if not part.root.is_dir()]
-        if absent:
-            found = f"no folder {', '.join(absent)}"
-            return Finding("corpus", "FAIL", found, "set root of these parts under corpus.parts")
-        return Finding("corpus", "PASS", ", ".join(str(part.root) for part in config.corpus.parts.values()))
-    if not place.corpus.is_dir():
-        return Finding("corpus", "FAIL", f"no folder {place.corpus}", "set corpus.root")
-    return Finding("corpus", "PASS", str(place.corpus))
+        absent = [str(part.root) for part in config.corpus.parts.values() if not part.root.exists()]
+        remedy = "set root of these parts under corpus.parts"
+        return Finding("corpus", "FAIL", f"no folder {', '.join(absent)}", remedy) if absent else None
+    if place.corpus.exists():
+        return None
+    if config.corpus.kind == "rendered" and config.corpus.root is None:
+        return Finding("corpus", "PASS", f"none yet; facets features draws it into {place.corpus}")
+    return Finding("corpus", "FAIL", f"no folder {place.corpus}", "set corpus.root")
 
 
 def check_weights(config: Config) -> Finding:
@@ -152,19 +111,27 @@ def check_weights(config: Config) -> Finding:
         found = f"{settings.backbone} {settings.weights} is not on this machine yet"
         remedy = f"facets features downloads {url}; without a network, set features.weights to a copy"
         return Finding("weights", "WARN", found, remedy)
-    backbone = registry.load(settings.backbone, settings.weights, settings.image_size)
+    backbone = load_backbone(settings)
     found = f"{backbone.name} {backbone.weights}, SHA-256 {backbone.weights_sha256[:12]}"
     return Finding("weights", "PASS", f"{found}, trained on {', '.join(backbone.weights_trained_on)}")
 
 
-def check_disk(place: WorkDir) -> Finding:
-    """The work directory can be written and has room."""
+def check_disk(place: WorkDir, room: Mapping[str, int] | None = None) -> Finding:
+    """The work directory can be written and has room.
+
+    Args:
+        place: paths of the experiment.
+        room: what will be in it -> bytes, where that is known.
+    """
     folder = next(path for path in (place.runs, *place.runs.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(folder).free
     found = f"{free / 1e9:.1f} GB free in {folder}"
     remedy = "free some space, or choose another place with --work"
     if not os.access(folder, os.W_OK):
         return Finding("disk", "FAIL", f"{folder} cannot be written", "choose another place with --work")
-    if free < ENOUGH_DISK:
-        return Finding("disk", "FAIL" if free < LITTLE_DISK else "WARN", found, remedy)
+    needed = sum(room.values()) if room else 0
+    if room:
+        found += f"; about {amount(needed)} are to be written: {sizes(room)}"
+    if free < max(needed + LITTLE_DISK, ENOUGH_DISK):
+        return Finding("disk", "FAIL" if free < max(needed, LITTLE_DISK) else "WARN", found, remedy)
     return Finding("disk", "PASS", found)

@@ -1,0 +1,251 @@
+"""``facets doctor``: checks an experiment's environment, configuration and corpus before hours are spent.
+
+Not a repair and not a run: it writes one picture into the work directory, and downloads nothing.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import stores
+from pipeline.config import Config
+from pipeline.corpus import read_divided
+from pipeline.doctor import corpus as checks
+from pipeline.doctor import cost, environment, images
+from pipeline.doctor.census import Census, take
+from pipeline.doctor.finding import Finding
+from pipeline.extraction import load_backbone
+from pipeline.workdir import WorkDir
+from stores.documents import Json
+from stores.errors import CorpusError, FacetsError
+from stores.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from extract.backbones.backbone import Backbone
+    from extract.corpora import Corpus
+    from extract.corpora.labelspace import MappingReport
+
+__all__ = ["Examination", "Finding", "examine"]
+
+SCHEMA = "facets-doctor-1"
+PICTURE = "doctor.png"
+ENVIRONMENT = "make a fresh environment: rm -r .venv, then make features"
+AGAIN = "mend what is named, then run facets doctor again"
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Examination:
+    """What was found.
+
+    Attributes:
+        name: of the experiment.
+        findings: in the order of the checks.
+        census: what the corpus holds; None where it could not be read.
+        mapping: part of the corpus -> how its labels were mapped.
+        picture: where the distributions are drawn; None where they are not.
+    """
+
+    name: str
+    findings: tuple[Finding, ...]
+    census: Census | None
+    mapping: "dict[str, MappingReport]"
+    picture: Path | None
+
+    @property
+    def failed(self) -> bool:
+        """Whether a check failed."""
+        return any(finding.status == "FAIL" for finding in self.findings)
+
+    def to_json(self) -> str:
+        """Returns the examination as one JSON document, described in ``docs/RECIPES.md``."""
+        value: dict[str, Json] = {
+            "schema": SCHEMA,
+            "experiment": self.name,
+            "ok": not self.failed,
+            "findings": [
+                {"name": f.name, "status": f.status, "found": f.found, "remedy": f.remedy}
+                for f in self.findings
+            ],
+            "corpus": None if self.census is None else self.census.to_json(),
+            "mapping": {part: report.to_json() for part, report in self.mapping.items()},
+            "picture": None if self.picture is None else str(self.picture),
+        }
+        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def examine(
+    config: Config,
+    place: WorkDir,
+    tell: Callable[[Finding], object],
+    *,
+    every_image: bool = False,
+    progress: Progress = silent,
+) -> Examination:
+    """Makes every check; one that breaks is itself a FAIL, and those that do not need it still run.
+
+    Args:
+        config: the experiment.
+        place: its paths.
+        tell: called with each finding as soon as it is there.
+        every_image: whether to look for repeated images among all of them instead of a sample.
+        progress: called as images are looked at.
+    """
+    findings: list[Finding] = []
+
+    def note(finding: Finding) -> None:
+        findings.append(finding)
+        tell(finding)
+
+    def attempt(name: str, work: Callable[[], Result], remedy: str = AGAIN) -> Result | None:
+        try:
+            return work()
+        except (FacetsError, ImportError, OSError, RuntimeError) as error:
+            note(Finding(name, "FAIL", _words(error), remedy))
+            return None
+
+    def check(name: str, work: Callable[[], Iterable[Finding] | Finding], remedy: str = AGAIN) -> None:
+        for finding in attempt(name, lambda: _listed(work()), remedy) or ():
+            note(finding)
+
+    check("python", environment.check_python, ENVIRONMENT)
+    check("libraries", environment.check_libraries, ENVIRONMENT)
+    check("device", lambda: environment.check_device(config), ENVIRONMENT)
+    check("threads", environment.check_threads, ENVIRONMENT)
+    check("decoder", environment.check_decoder, ENVIRONMENT)
+    check("weights", lambda: environment.check_weights(config))
+    origin = _origin(config, place)
+    read = None
+    if absent := environment.absent_corpus(config, place):
+        note(absent)
+    else:
+        read = attempt("corpus", lambda: _read(config, place))
+    if read is None:
+        note(_skipped(config, findings))
+        check("disk", lambda: environment.check_disk(place))
+        return Examination(config.name, tuple(findings), None, {}, None)
+    corpus, mapping, census = read.corpus, read.mapping, read.census
+    note(read.finding)
+    check("mapping", lambda: checks.check_mapping(mapping))
+    check("clips", lambda: checks.check_parts(census))
+    check("crops", lambda: checks.check_crops(census))
+    check("rows", lambda: checks.check_rows(census))
+    check("labels", lambda: checks.check_coverage(config, census))
+    check("AU cells", lambda: checks.check_cells(census))
+    check("classes", lambda: checks.check_distributions(config, census))
+    check("people", lambda: checks.check_people(config, corpus, census))
+    check("rules", lambda: checks.check_rules(config, census, origin.trained_on))
+    if not place.imported:
+        check("images", lambda: images.check_images(corpus, every_image=every_image, progress=progress))
+    check("extraction", lambda: _extraction(config, place, corpus, origin.backbone))
+    check("disk", lambda: environment.check_disk(place, cost.room(config, place, corpus, origin.dim)))
+    picture = attempt("picture", lambda: _draw(census, config.name, place.table / PICTURE))
+    if picture is not None:
+        note(Finding("picture", "PASS", f"distributions in {picture}"))
+    return Examination(config.name, tuple(findings), census, mapping, picture)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Origin:
+    """What makes or made the features, as far as that can be told without a download."""
+
+    backbone: "Backbone | None"
+    dim: int | None
+    trained_on: tuple[str, ...]
+
+
+def _origin(config: Config, place: WorkDir) -> _Origin:
+    """What is wrong with the weights has been told by their own check: here it only means less is known."""
+    from extract.backbones import registry
+
+    settings = config.features
+    try:
+        if place.imported:
+            spec = stores.open(place.features).spec
+            return _Origin(None, None, tuple(getattr(spec, "weights_trained_on", ())))
+        if registry.to_download(settings.backbone, settings.weights):
+            return _Origin(None, None, ())
+        backbone = load_backbone(settings)
+    except (FacetsError, ImportError, OSError, RuntimeError):
+        return _Origin(None, None, ())
+    return _Origin(backbone, backbone.dim, backbone.weights_trained_on)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """A corpus that could be read, how its labels were mapped, what it holds, and what is said of that."""
+
+    corpus: "Corpus"
+    mapping: "dict[str, MappingReport]"
+    census: Census
+    finding: Finding
+
+
+def _read(config: Config, place: WorkDir) -> _Read:
+    began = time.perf_counter()
+    with _quiet():
+        corpus, mapping = read_divided(config, place.corpus)
+    if not corpus.clips:
+        msg = f"{corpus.name} in {place.corpus} has no clip"
+        raise CorpusError(msg)
+    census = take(corpus)
+    frames = sum(tally.frames for tally in census.parts)
+    seconds = time.perf_counter() - began
+    found = f"{corpus.name}: {len(corpus.clips):,} clips, {frames:,} frames, read in {seconds:.1f} s"
+    if corpus.notes:
+        found += f"; notes of the reader: {len(corpus.notes)}, listed below"
+    return _Read(corpus, mapping, census, Finding("corpus", "PASS", found))
+
+
+def _skipped(config: Config, findings: list[Finding]) -> Finding:
+    what = "labels, crops, people, rules, images and extraction are not checked: "
+    if any(finding.name == "corpus" and finding.status == "FAIL" for finding in findings):
+        return Finding("skipped", "WARN", what + "they need the corpus, which failed", AGAIN)
+    return Finding(
+        "skipped", "WARN", what + f"the corpus of {config.name} is not drawn yet", "run facets features"
+    )
+
+
+def _extraction(config: Config, place: WorkDir, corpus: "Corpus", backbone: "Backbone | None") -> Finding:
+    if place.imported:
+        return cost.check_given_features(place, corpus)
+    if backbone is None:
+        found = "its time and room cannot be estimated without the weights"
+        return Finding("extraction", "WARN", found, "see weights above")
+    return cost.check_extraction(config, place, corpus, backbone)
+
+
+def _draw(census: Census, name: str, path: Path) -> Path:
+    from pipeline.doctor.figure import as_png
+    from pipeline.runs import replace
+
+    content = as_png(census, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, content)
+    return path
+
+
+def _listed(found: Iterable[Finding] | Finding) -> list[Finding]:
+    return [found] if isinstance(found, Finding) else list(found)
+
+
+def _words(error: BaseException) -> str:
+    told = "; ".join([str(error), *getattr(error, "__notes__", [])])
+    return " ".join(f"{type(error).__name__}: {told}".split())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps readers from logging the notes that are listed later."""
+    before = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(before)

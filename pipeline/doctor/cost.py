@@ -1,0 +1,197 @@
+"""What an experiment will take: time of the extraction, measured with a few crops, and room on the disk.
+
+Not a promise: the time is that of this machine as busy as it is now.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import stores
+from pipeline.config import Config, Features
+from pipeline.doctor.census import present
+from pipeline.doctor.finding import Finding
+from pipeline.rows import sweep_rows
+from pipeline.workdir import WorkDir
+from stores.errors import FacetsError
+from stores.layout import ArrayLayout
+
+if TYPE_CHECKING:
+    from extract.backbones.backbone import Backbone
+    from extract.corpora import Clip, Corpus
+
+LONG = 12 * 3600.0
+"""Seconds of extraction from which other ways are worth a hint."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What was measured.
+
+    Attributes:
+        feed: crops per second that are read and decoded.
+        model: crops per second through the network.
+        crops: how many were measured.
+        device: where.
+    """
+
+    feed: float
+    model: float
+    crops: int
+    device: str
+
+    @property
+    def bound(self) -> tuple[float, str]:
+        """Crops per second of the slower one, and its name."""
+        return min((self.feed, "the decoder"), (self.model, "the model"))
+
+
+def check_extraction(config: Config, place: WorkDir, corpus: "Corpus", backbone: "Backbone") -> Finding:
+    """How long the crops that have no features yet will take."""
+    from extract.engine import duration
+
+    done = _kept(place.features)
+    pending = [clip for clip in corpus.clips if clip.id not in done]
+    crops = sum(int(np.count_nonzero(present(clip.frames))) for clip in pending)
+    there = len(corpus.clips) - len(pending)
+    found = f"{crops:,} crops of {len(pending):,} clips; {there:,} clips have features"
+    if not crops:
+        return Finding("extraction", "PASS", found)
+    speed = measure(backbone, pending, config.features)
+    rate, stage = speed.bound
+    seconds = crops / rate
+    found += (
+        f"; about {duration(seconds)} on {speed.device}, at {rate:,.0f} crops/s of {stage}"
+        f" (measured with {speed.crops})"
+    )
+    if seconds > LONG:
+        remedy = "use --device cuda, or --workers and --scheduler for several machines; it can be interrupted"
+        return Finding("extraction", "WARN", found, remedy)
+    return Finding("extraction", "PASS", found)
+
+
+def check_given_features(place: WorkDir, corpus: "Corpus") -> Finding:
+    """The feature store that was given has every training and validation clip, at full length."""
+    store = stores.open(place.features)
+    read = [clip for clip in corpus.clips if clip.split != "test"]
+    lacking = [clip.id for clip in read if not store.has(clip.id)]
+    other = [c.id for c in read if store.has(c.id) and store.record(c.id).frames != len(c.frames)]
+    found = f"{len(read) - len(lacking):,} of {len(read):,} clips have features in {place.features}"
+    if wrong := [*lacking, *other]:
+        found += f", {len(other):,} of another number of frames; wrong is {wrong[0]}"
+        remedy = f"run facets import SOURCE {place.features} --like {place.labels}"
+        return Finding("extraction", "FAIL", found, remedy)
+    return Finding("extraction", "PASS", found)
+
+
+def measure(backbone: "Backbone", clips: "Sequence[Clip]", settings: Features) -> Speed:
+    """Measures one batch of crops from all over the clips, uncompiled: reading, decoding, the network.
+
+    Raises:
+        ConfigError: no such device or precision.
+        FacetsError: not one of the crops can be decoded.
+    """
+    import torch
+
+    from extract.decode import DecodeError, decode_file
+    from extract.engine import resolve_device
+    from extract.inference import Network
+
+    device = resolve_device(settings.device)
+    threads = min(16, os.cpu_count() or 1) if device.type == "cuda" else 1  # as the engine does
+    pixels = []
+    began = time.perf_counter()
+    for clip, frame in spread(clips, settings.batch_size):
+        path = clip.frames[frame]
+        try:
+            if path is not None:
+                pixels.append(decode_file(path, backbone.image_size, backbone.interpolation))
+        except DecodeError as error:
+            broken = str(error)
+    feed = (time.perf_counter() - began) / max(1, len(pixels))
+    if not pixels:
+        msg = f"no crop of a sample can be decoded, the last: {broken}"
+        raise FacetsError(msg)
+    batch = torch.from_numpy(np.stack(pixels))
+    network = Network(backbone, device, settings.precision)
+    network.start(batch, len(batch)).result()  # the first time kernels are prepared
+    began = time.perf_counter()
+    network.start(batch, len(batch)).result()
+    model = (time.perf_counter() - began) / len(batch)
+    return Speed(threads / feed, 1 / model, len(pixels), network.compute["device"])
+
+
+def spread(clips: "Sequence[Clip]", count: int) -> "list[tuple[Clip, int]]":
+    """Returns ``count`` frames with a crop, or all if there are fewer, evenly spread over the clips."""
+    ends = np.cumsum([np.count_nonzero(present(clip.frames)) for clip in clips])
+    total = int(ends[-1]) if len(ends) else 0
+    chosen = []
+    for position in np.unique(np.linspace(0, total - 1, min(count, total)).astype(np.int64)).tolist():
+        k = int(np.searchsorted(ends, position, side="right"))
+        before = int(ends[k - 1]) if k else 0
+        chosen.append((clips[k], int(np.flatnonzero(present(clips[k].frames))[position - before])))
+    return chosen
+
+
+def room(config: Config, place: WorkDir, corpus: "Corpus", dim: int | None) -> dict[str, int]:
+    """Returns the bytes that the experiment will write: what -> bytes, exact but for the files' own heads.
+
+    Args:
+        config: the experiment.
+        place: its paths; clips that are in its stores take no more room.
+        corpus: its clips.
+        dim: length of a feature vector; None where features are there already, or nobody knows.
+    """
+    classes, aus, dtype = len(corpus.expression_names), len(corpus.au_names), config.features.dtype
+    outputs = {"V": 1, "A": 1, "AU": aus, "EXPR": classes}
+    rows, seeds = sweep_rows(config), len(config.sweep.seeds)
+    scored = sum(len(clip.frames) for clip in corpus.clips if clip.split == "validation")
+    predicted = sum(outputs[task] for row in rows for task in row.tasks)
+    new = {
+        "labels": _padded(
+            _lengths(place.labels, corpus),
+            [("float32", 1), ("float32", 1), ("int8", 1), ("int8", aus)],
+        ),
+        f"predictions of {len(rows) * seeds} runs": scored * predicted * seeds * 4,
+    }
+    if dim is not None:
+        lengths = _lengths(place.features, corpus)
+        new = {"features": _padded(lengths, [(dtype, dim), ("int32", 1), ("bool", 1)])} | new
+    return new
+
+
+def _kept(path: Path) -> set[str]:
+    """Returns the clips of a store; none where it is not there yet."""
+    return set(stores.open(path).clips()) if (path / "store.json").exists() else set()
+
+
+def _lengths(path: Path, corpus: "Corpus") -> Counter[int]:
+    """Returns number of frames -> clips of that length that the store at ``path`` does not have."""
+    kept = _kept(path)
+    return Counter(len(clip.frames) for clip in corpus.clips if clip.id not in kept)
+
+
+def _padded(lengths: Mapping[int, int], arrays: Sequence[tuple[str, int]]) -> int:
+    """Returns the bytes of arrays of these types and columns, for clips of these lengths."""
+    return sum(
+        clips * ArrayLayout((frames, columns), dtype, ("frame", "column")).padded_bytes
+        for frames, clips in lengths.items()
+        for dtype, columns in arrays
+        if frames and columns
+    )
+
+
+def sizes(room: Mapping[str, int]) -> str:
+    """Returns bytes by name as text."""
+    return " + ".join(f"{name} {amount(size)}" for name, size in room.items())
+
+
+def amount(size: float) -> str:
+    """Returns a number of bytes as people say it."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
