@@ -1,0 +1,184 @@
+"""The section ``sweep``: the rows of the table, spelt out or as a product of axes, and their seeds.
+
+Not the list of runs that comes of it, which is ``pipeline.rows``.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations, product
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails
+
+from pipeline.config.section import TASKS, Section, Seed, Task
+from pipeline.config.training import Training
+
+
+def canonical_tasks(tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """Returns ``tasks`` in the order V, A, AU, EXPR; raises ``ValueError`` if none or one of them twice."""
+    if not tasks:
+        msg = "a row needs at least one task"
+        raise ValueError(msg)
+    if len(set(tasks)) < len(tasks):
+        msg = f"a task is named twice in {list(tasks)}"
+        raise ValueError(msg)
+    return tuple(sorted(tasks, key=TASKS.index))
+
+
+def known_settings(value: dict[str, Any]) -> dict[str, Any]:
+    """Returns ``value`` if each key is a setting of ``Training`` that a row may have for itself.
+
+    Values are checked one by one; whether they go together depends on the shared ones: ``pipeline.rows``.
+
+    Raises:
+        ValueError: a setting that decides no result, or the kind of attention, which is a key of the row.
+        ValidationError: an unknown key or a value out of its range, located below the key.
+    """
+    training = Training.model_fields
+    places = [name for name in value if name in training and name not in Training().deciding()]
+    if places:
+        msg = f"{places[0]!r} decides no result, so it is the same for all rows: set it in 'training'"
+        raise ValueError(msg)
+    if "attention" in value:
+        msg = "the kind of attention is the row's own key: write 'attention: KIND' beside 'tasks'"
+        raise ValueError(msg)
+    try:
+        Training.model_validate(value)
+    except ValidationError as error:
+        if own := [located(problem, problem["loc"]) for problem in error.errors() if problem["loc"]]:
+            raise ValidationError.from_exception_data(Training.__name__, own) from None
+    return value
+
+
+def known_axes(value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
+    """Returns ``value``, lists of settings, if each could be a row's own; raises as ``known_settings``."""
+    for key, items in value.items():
+        if not items:
+            msg = f"the axis {key!r} has no value"
+            raise ValueError(msg)
+        for i, item in enumerate(items):
+            try:
+                known_settings({key: item})
+            except ValidationError as error:
+                own = [
+                    located(
+                        problem,
+                        (key, *(() if problem["type"] == "extra_forbidden" else (i,)), *problem["loc"][1:]),
+                    )
+                    for problem in error.errors()
+                ]
+                raise ValidationError.from_exception_data(Training.__name__, own) from None
+    return value
+
+
+def located(problem: ErrorDetails, place: tuple[int | str, ...]) -> InitErrorDetails:
+    """Returns a problem that pydantic found, said of another place."""
+    return InitErrorDetails(
+        type=problem["type"], loc=place, input=problem["input"], ctx=problem.get("ctx", {})
+    )
+
+
+Settings = Annotated[dict[str, Any], AfterValidator(known_settings)]
+"""Some settings of ``Training``, for one row instead of the shared ones."""
+
+Attention = bool | str
+"""Whether there is multi-task attention; a string turns it on and says of which kind."""
+
+
+class Row(Section):
+    """One row of the table: a combination of tasks, its attention, and settings that are its own."""
+
+    tasks: tuple[Task, ...]
+    attention: Attention = False
+    training: Settings = Field(default_factory=dict)
+    """What differs from the section ``training``."""
+
+    order = field_validator("tasks")(canonical_tasks)
+
+
+class Product(Section):
+    """Rows as the product of axes; attention over a single task is the same as none and is left out."""
+
+    tasks: tuple[tuple[Task, ...], ...]
+    """Task combinations, or ``all_subsets`` for all fifteen."""
+    attention: tuple[Attention, ...] = (False,)
+    training: Annotated[dict[str, tuple[Any, ...]], AfterValidator(known_axes)] = Field(default_factory=dict)
+    """One axis per setting, such as ``lr: [1.0e-3, 3.0e-4]``; the last one varies fastest."""
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def expand(cls, value: object) -> object:
+        """Replaces ``all_subsets`` by the fifteen combinations, small ones first."""
+        if value == "all_subsets":
+            return [subset for size in range(1, len(TASKS) + 1) for subset in combinations(TASKS, size)]
+        return value
+
+    @field_validator("tasks")
+    @classmethod
+    def order(cls, value: tuple[tuple[Task, ...], ...]) -> tuple[tuple[Task, ...], ...]:
+        """Puts the tasks of each combination in canonical order."""
+        return tuple(canonical_tasks(tasks) for tasks in value)
+
+    def rows(self) -> list[Row]:
+        """Returns every row of the product, also those that are the same run."""
+        return [
+            Row(tasks=tasks, attention=attention, training=dict(zip(self.training, values, strict=True)))
+            for tasks in self.tasks
+            for attention in self.attention
+            if not (attention and len(tasks) == 1)
+            for values in product(*self.training.values())
+        ]
+
+
+class Exclude(Section):
+    """A pattern that takes rows out of a product: those that agree in every key given here."""
+
+    tasks: tuple[Task, ...] | None = None
+    attention: Attention | None = None
+    training: Settings = Field(default_factory=dict)
+
+    @field_validator("tasks")
+    @classmethod
+    def order(cls, value: tuple[Task, ...] | None) -> tuple[Task, ...] | None:
+        """Puts the tasks in canonical order."""
+        return None if value is None else canonical_tasks(value)
+
+
+class Halving(Section):
+    """Successive halving: of the settings of one combination only the best go on; ``pipeline.halving``."""
+
+    eta: Annotated[int, Field(ge=2)] = 3
+    """At each rung one of so many settings goes on, and rungs are so many times as far apart."""
+    min_epochs: PositiveInt
+    """Epochs before the first rung; no number suits all schedules, so there is no default."""
+
+
+class Sweep(Section):
+    """The rows of the table and the seeds of each: ``rows`` spelt out, or a ``product`` less ``exclude``.
+
+    Which rows these are is for ``pipeline.rows``: it depends on the settings that rows share.
+    """
+
+    rows: tuple[Row, ...] = ()
+    product: Product | None = None
+    exclude: tuple[Exclude, ...] = ()
+    seeds: tuple[Seed, ...] = (0, 1, 2)
+    halving: Halving | None = None
+
+    @model_validator(mode="after")
+    def check(self) -> Self:
+        """A sweep has rows, in one of the two forms, and seeds, each once."""
+        if bool(self.rows) == (self.product is not None):
+            msg = "give either 'rows' or 'product'"
+            raise ValueError(msg)
+        if self.exclude and self.product is None:
+            msg = "'exclude' takes rows out of 'product', which is not given"
+            raise ValueError(msg)
+        for row in self.rows:
+            if row.attention and len(row.tasks) == 1:
+                msg = f"row {row.tasks[0]}: attention over one task changes nothing, leave it out"
+                raise ValueError(msg)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            msg = f"'seeds' must be one or more different numbers, found {list(self.seeds)}"
+            raise ValueError(msg)
+        return self
