@@ -8,110 +8,36 @@ listed), 130 interrupted.
 
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from pipeline import storecommands
 from pipeline.log import configure_logging
+from pipeline.options import (
+    DONE,
+    FAILED,
+    FOLDER,
+    INTERRUPTED,
+    USAGE,
+    cluster_of,
+    cluster_options,
+    config_option,
+    debug_option,
+    device_option,
+    experiment,
+    experiment_options,
+    json_option,
+    listed,
+    one_line,
+    set_option,
+)
+from pipeline.submission.commands import submission
 
 if TYPE_CHECKING:
-    from pipeline.cluster import Cluster
-    from pipeline.config import Config
     from pipeline.doctor import Finding
-    from pipeline.workdir import WorkDir
-    from stores import BackendName
-    from stores.verification import Depth
-
-DONE, FAILED, USAGE, PARTLY, INTERRUPTED = 0, 1, 2, 3, 130
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-Decorator = Callable[[Command], Command]
-
-EXISTING = click.Path(exists=True, file_okay=False, path_type=Path)
-FOLDER = click.Path(file_okay=False, path_type=Path)
-
-debug_option = click.option(
-    "--debug", is_flag=True, expose_value=False, help="Show tracebacks and a detailed log."
-)
-device_option = click.option(
-    "--device", metavar="auto|cpu|cuda", help="Where to compute, instead of what the configuration says."
-)
-config_option = click.option(
-    "-c",
-    "--config",
-    "source",
-    default="demo",
-    show_default=True,
-    metavar="CONFIG",
-    help="A YAML file, or one that comes with facets: demo, subsets, au_weights, smoke, affwild2.",
-)
-set_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one setting, such as training.epochs=3; may be repeated.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
-work_option = click.option("--work", type=FOLDER, help="Work directory, instead of work/<name>.")
-
-
-def experiment_options(command: Command) -> Command:
-    """Adds the options of every command that works on an experiment."""
-    for option in (debug_option, work_option, set_option, config_option):
-        command = option(command)
-    return command
-
-
-def experiment(
-    source: str, settings: Sequence[str], work: Path | None, device: str | None = None
-) -> "tuple[Config, WorkDir]":
-    """Returns the configuration and the work directory that the common options name."""
-    from pipeline.configfile import load
-    from pipeline.workdir import work_dir
-
-    if device is not None:
-        settings = (*settings, f"features.device={device}", f"training.device={device}")
-    config = load(source, settings)
-    return config, work_dir(config, work)
-
-
-def cluster_options(command: Command) -> Command:
-    """Adds the options of commands that can work by many processes."""
-    for option in (
-        click.option(
-            "--dashboard", metavar="ADDRESS", help="Show what --workers do, such as 127.0.0.1:8787."
-        ),
-        click.option(
-            "--scheduler", metavar="ADDRESS", help="Work on this dask cluster, such as tcp://host:8786."
-        ),
-        click.option(
-            "--workers", type=click.IntRange(min=1), help="Work by so many processes of this machine."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def cluster_of(workers: int | None, scheduler: str | None, dashboard: str | None) -> "Cluster | None":
-    """Returns the cluster that ``cluster_options`` name; None for this process.
-
-    Raises:
-        click.UsageError: they contradict each other.
-    """
-    from pipeline.cluster import Cluster
-
-    if scheduler is not None and (workers is not None or dashboard is not None):
-        msg = (
-            "--scheduler names a cluster that has its own workers and dashboard: leave out the other options"
-        )
-        raise click.UsageError(msg)
-    if dashboard is not None and workers is None:
-        msg = "--dashboard shows the processes of --workers: give both"
-        raise click.UsageError(msg)
-    return None if workers is None and scheduler is None else Cluster(workers, scheduler, dashboard)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -216,131 +142,6 @@ def render(directory: Path, source: str, settings: tuple[str, ...]) -> int:
 
 
 @facets.command()
-@click.argument("path", required=False, type=EXISTING)
-@click.option("--full", "depth", flag_value="full", default=True, help="Recompute every digest (default).")
-@click.option("--sampled", "depth", flag_value="sampled", help="Check a few chunks of every array.")
-@click.option("--quick", "depth", flag_value="quick", help="Check records, sizes and shapes; read no values.")
-@click.option("--repair", is_flag=True, help="Remove damaged clips; the next features run makes them again.")
-@json_option
-@experiment_options
-def verify(
-    path: Path | None,
-    depth: "Depth",
-    repair: bool,  # noqa: FBT001 (click passes flags by keyword)
-    as_json: bool,  # noqa: FBT001
-    source: str,
-    settings: tuple[str, ...],
-    work: Path | None,
-) -> int:
-    """Compare the store at PATH, or the experiment's stores, with what was committed."""
-    from pipeline.inspect import problem_lines, verify_json, verify_lines, verify_stores
-    from pipeline.progress import bars
-
-    if path is None:
-        place = experiment(source, settings, work)[1]
-        paths = [place.features, place.labels]
-    else:
-        paths = [path]
-    with bars() as progress:
-        results = verify_stores(paths, progress, depth=depth, repair=repair)
-    if as_json:
-        click.echo(verify_json(results, depth))
-    else:
-        for result in results:
-            click.echo("\n".join(verify_lines(result, depth)))
-            for line in problem_lines(result):
-                click.echo(f"error: {line}", err=True)
-    return DONE if all(result.ok for result in results) else FAILED
-
-
-@facets.command()
-@click.argument("source", type=EXISTING)
-@click.argument("target", type=FOLDER)
-@click.option(
-    "--backend", type=click.Choice(["hdf5", "zarr"]), required=True, help="How TARGET keeps its arrays."
-)
-@debug_option
-def convert(source: Path, target: Path, backend: "BackendName") -> int:
-    """Copy the store SOURCE to TARGET in another backend, without loss."""
-    import stores
-    from pipeline.progress import bars
-
-    with bars() as progress:
-        stores.convert(source, target, backend, progress=progress)
-    return DONE
-
-
-@facets.command("import")
-@click.argument("source", type=click.Path(exists=True, path_type=Path))
-@click.argument("target", type=FOLDER)
-@click.option("--stream", required=True, help="Name of the features, such as openface.au17.")
-@click.option("--backbone", default="unknown", help="What made them, such as resnet50.")
-@click.option("--weights", help="Name of its weights; by default that of --weights-file.")
-@click.option(
-    "--weights-file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File of the weights: its SHA-256 is recorded.",
-)
-@click.option("--weights-sha256", metavar="HEX", help="SHA-256 of the weights, where the file is not here.")
-@click.option(
-    "--trained-on", multiple=True, metavar="CORPUS", help="What the weights were trained on; may be repeated."
-)
-@click.option(
-    "--image-size", type=click.IntRange(1), metavar="PIXELS", help="Side of the images that the backbone saw."
-)
-@click.option("--decoder", default="unknown", help="What decoded the images.")
-@click.option(
-    "--dtype", type=click.Choice(["float16", "float32"]), default="float16", help="How TARGET keeps features."
-)
-@click.option(
-    "--backend", type=click.Choice(["hdf5", "zarr"]), default="hdf5", help="How TARGET keeps its arrays."
-)
-@click.option("--like", type=EXISTING, help="Store whose clips give the lengths, usually the label store.")
-@click.option("--array", metavar="NAME", help="npz, HDF5: the array of features, else 'features'.")
-@click.option(
-    "--columns",
-    multiple=True,
-    metavar="PATTERN",
-    help="Tables: a feature column, or several such as 'AU*_r'; repeatable; else all but the next three.",
-)
-@click.option("--clip-column", default="clip", show_default=True, help="Tables: which clip a row is of.")
-@click.option(
-    "--frame-column",
-    "frame",
-    metavar="NAME",
-    help="Column or array of frame numbers, else 'frame' where there is one.",
-)
-@click.option(
-    "--valid-column",
-    "valid",
-    metavar="NAME",
-    help="Column or array of 0 and 1, else 'valid' where there is one.",
-)
-@click.option(
-    "--first-frame", type=click.IntRange(0, 1), default=0, help="What the source calls the first frame."
-)
-@click.option("--nan-is-missing", is_flag=True, help="A row with a NaN or an infinity is a missing frame.")
-@debug_option
-def import_(source: Path, target: Path, **options: Any) -> int:
-    """Turn features that others made into the feature store TARGET.
-
-    SOURCE is a folder with one file per clip, called by the clip's id, or one file of many clips: .npy, .npz,
-    .h5, .hdf5, .csv, .tsv or .parquet.
-    """
-    from extract.importing import ImportOptions, Selection, import_features
-    from pipeline.progress import bars
-
-    names = ("array", "columns", "clip_column", "frame", "valid", "first_frame")
-    selection = Selection(**{name: options.pop(name) for name in names})
-    with bars() as progress:
-        report = import_features(source, target, ImportOptions(selection=selection, **options), progress)
-    for clip in report.lacking:
-        click.echo(f"warning: clip {clip} of {options['like']} has no features in {source}", err=True)
-    code = listed("clip", {failed.clip: failed.reason for failed in report.failed})
-    return code if report.written or report.unchanged else FAILED
-
-
-@facets.command()
 @click.argument("videos", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.argument("target", type=FOLDER)
 @click.option("--detector", default="haar", show_default=True, help="Which faces are found: haar or yunet.")
@@ -401,31 +202,6 @@ def crop(videos: tuple[Path, ...], target: Path, fps: float | None, **options: A
 
 
 @facets.command()
-@click.argument("path", required=False, type=EXISTING)
-@click.option("--statistics", is_flag=True, help="Read all features: their range, means, zeros.")
-@json_option
-@experiment_options
-def info(
-    path: Path | None,
-    statistics: bool,  # noqa: FBT001 (click passes flags by keyword)
-    as_json: bool,  # noqa: FBT001
-    source: str,
-    settings: tuple[str, ...],
-    work: Path | None,
-) -> int:
-    """Describe the store at PATH, or the experiment's work directory."""
-    from pipeline.inspect import StoreInfo, WorkInfo, describe_store, describe_work, info_json, info_text
-
-    found: StoreInfo | WorkInfo
-    if path is None:
-        found = describe_work(*experiment(source, settings, work), statistics=statistics)
-    else:
-        found = describe_store(path, statistics=statistics)
-    click.echo(info_json(found) if as_json else info_text(found))
-    return DONE
-
-
-@facets.command()
 @click.argument("config", required=False)
 @click.option(
     "--every-image",
@@ -465,16 +241,14 @@ def doctor(
     return FAILED if found.failed else DONE
 
 
-def listed(noun: str, failures: Mapping[str, str]) -> int:
-    """Prints what failed, one line each, and returns the exit code."""
-    for name, error in failures.items():
-        click.echo(f"error: {noun} {name}: {one_line(error)}", err=True)
-    return PARTLY if failures else DONE
-
-
-def one_line(text: str) -> str:
-    """Returns ``text`` with every run of white space, line ends included, as one blank."""
-    return " ".join(text.split())
+for command in (
+    storecommands.verify,
+    storecommands.convert,
+    storecommands.import_,
+    storecommands.info,
+    submission,
+):
+    facets.add_command(command)
 
 
 def message(error: BaseException) -> str:
@@ -516,6 +290,3 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code, text = judge(error)
         click.echo(f"error: {text}", err=True)
     sys.exit(code)
-
-
-import pipeline.submission.commands  # noqa: E402, F401 (adds its commands; it needs the names above)

@@ -82,7 +82,7 @@ def halving_lines(planned: Sequence[PlannedRun], halving: Halving) -> list[str]:
 def cost_lines(config: Config, data: Data, stacks: Sequence[Sequence[PlannedRun]]) -> list[str]:
     """Returns the groups and what training them costs, measured once per kind of group."""
     from extract.engine import resolve_device
-    from pipeline.sweep import run_settings, training_settings
+    from pipeline.training import run_settings, training_settings
     from temporal.estimate import Estimate, Shapes, estimate
 
     device = resolve_device(config.training.device)

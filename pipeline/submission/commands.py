@@ -1,6 +1,6 @@
 """The commands ``facets submission write`` and ``facets submission check``.
 
-Not where work is done: as in ``pipeline.cli``, which loads this module, a command imports what it needs.
+Not where work is done: as in ``pipeline.cli``, which lists them, a command imports what it needs.
 """
 
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli import (
+from pipeline.options import (
     DONE,
     FAILED,
     FOLDER,
@@ -16,7 +16,6 @@ from pipeline.cli import (
     device_option,
     experiment,
     experiment_options,
-    facets,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ lengths_option = click.option(
 )
 
 
-@facets.group()
+@click.group()
 def submission() -> None:
     """Write the files of a challenge from runs, and check them."""
 

@@ -146,6 +146,7 @@ def _import_training() -> None:
     # What the command imports when it runs takes seconds, which every child would spend again.
     for name in (
         "pipeline.sweep",
+        "pipeline.training",
         "pipeline.progress",
         "extract.engine",
         "temporal.training",

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 import stores
-from pipeline.cli import DONE, FAILED, INTERRUPTED, PARTLY, USAGE, facets, listed, main
+from pipeline.cli import facets, main
 from pipeline.config import Config
 from pipeline.configfile import load
 from pipeline.doctor import Examination, Finding
+from pipeline.options import DONE, FAILED, INTERRUPTED, PARTLY, USAGE, listed
 from pipeline.workdir import work_dir
 from stores.errors import FacetsError, StoreError
 from stores.testing import feature_spec

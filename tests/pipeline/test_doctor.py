@@ -8,8 +8,9 @@ import yaml
 from examined_corpora import configure, tree
 from PIL import Image
 
-from pipeline.cli import DONE, FAILED, main
+from pipeline.cli import main
 from pipeline.doctor import Finding, examine
+from pipeline.options import DONE, FAILED
 from pipeline.workdir import work_dir
 
 ROWS = 14

@@ -10,7 +10,7 @@ from pipeline.configfile import load
 from pipeline.data import open_data
 from pipeline.dryrun import describe_plan, duration, halving_lines
 from pipeline.plan import plan
-from pipeline.sweep import run_settings, training_settings
+from pipeline.training import run_settings, training_settings
 from pipeline.workdir import work_dir
 from stores.testing import feature_spec, label_spec
 from temporal.estimate import Shapes, estimate

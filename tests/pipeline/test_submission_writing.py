@@ -454,7 +454,8 @@ def test_a_model_of_other_features_is_refused(trained, tmp_path):
 
 
 def test_write_and_check_work_from_the_command_line(trained, tmp_path, capsys):
-    from pipeline.cli import DONE, FAILED, USAGE, main
+    from pipeline.cli import main
+    from pipeline.options import DONE, FAILED, USAGE
 
     def facets(*arguments):
         with pytest.raises(SystemExit) as ended:

@@ -13,10 +13,11 @@ import torch
 from click.testing import CliRunner
 
 from pipeline import cluster, sweep
-from pipeline.cli import DONE, PARTLY, facets
+from pipeline.cli import facets
 from pipeline.cluster import Cluster
 from pipeline.configfile import load
 from pipeline.groups import Group
+from pipeline.options import DONE, PARTLY
 from pipeline.workdir import work_dir
 from stores.errors import ConfigError, StoreError
 from temporal.fused import Stack
