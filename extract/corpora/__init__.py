@@ -26,8 +26,14 @@ __all__ = [
 
 # One line and one module add a corpus: ``load(root: Path, edition: str, *, <options>) -> Corpus``.
 KINDS = {
+    "affectnet": "extract.corpora.affectnet",
     "affwild2": "extract.corpora.affwild2",
     "affwild2_mtl": "extract.corpora.affwild2_mtl",
+    "expw": "extract.corpora.expw",
+    "manifest": "extract.corpora.manifest",
+    "rafau": "extract.corpora.rafau",
+    "rafce": "extract.corpora.rafce",
+    "rafdb": "extract.corpora.rafdb",
     "rendered": "extract.corpora.rendered",
 }
 

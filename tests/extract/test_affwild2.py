@@ -334,7 +334,7 @@ def test_the_first_edition_is_read_with_its_eight_action_units(tree):
 
 
 def test_unknown_kinds_and_editions_list_the_known_ones():
-    with pytest.raises(ConfigError, match="affwild2, affwild2_mtl, rendered"):
+    with pytest.raises(ConfigError, match=r"affwild2, affwild2_mtl, .*rendered"):
         corpora.load("affwild", Path(), "abaw2")
     with pytest.raises(ConfigError, match="abaw1, abaw2"):
         corpora.load("affwild2", Path(), "abaw99")
