@@ -24,6 +24,7 @@ OPEN: dict[str, Callable[[Path], Table]] = {
     ".tsv": csv.open_table,
     ".parquet": parquet.open_table,
 }
+_NUMERIC = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
 _WIDTH = re.compile(r"Row #([0-9]+): Expected ([0-9]+) columns, got ([0-9]+)")
 
 
@@ -90,11 +91,7 @@ class Rows:
         column = batch.column(name)
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
             column = self._parse(column, name, first)
-        elif not (
-            pa.types.is_integer(column.type)
-            or pa.types.is_floating(column.type)
-            or pa.types.is_boolean(column.type)
-        ):
+        elif not any(is_type(column.type) for is_type in _NUMERIC):
             msg = f"{self.path}: column {name!r} is of type {column.type}, expected numbers"
             raise CorpusError(msg)
         values: NDArray[np.float64] = pc.fill_null(column.cast(pa.float64()), math.nan).to_numpy(

@@ -83,7 +83,7 @@ def load(kind, root, **options):
 
 
 def by_image(corpus):
-    """Name of each image that is there -> (split, valence, arousal, name of its class, {unit: 0, 1 or -1})."""
+    """Name of each image that is there -> (split, valence, arousal, class, {unit: 0, 1 or -1})."""
     found = {}
     for clip in corpus.clips:
         labels = clip.labels

@@ -69,12 +69,14 @@ def test_the_release_has_no_split_and_no_expressions(tmp_path):
     assert noted(corpus, "no split")
 
 
-@pytest.mark.parametrize("text", ["1+2+L12", "1,2,L12", "1 2 L12", "AU1 AU2 AUL12", " 1 + 2 +L12 ", "01+02+L12"])
+@pytest.mark.parametrize(
+    "text", ["1+2+L12", "1,2,L12", "1 2 L12", "AU1 AU2 AUL12", " 1 + 2 +L12 ", "01+02+L12"]
+)
 def test_units_are_read_however_they_are_joined(tmp_path, text):
     assert facs.parse(Line(tmp_path, 1, text), text) == {1: "LR", 2: "LR", 12: "L"}
 
 
 @pytest.mark.parametrize("text", ["", "+", "1+null", "0", "100", "X12", "LR12", "12L", "1.5", "-1"])
 def test_what_is_no_action_unit_is_refused(tmp_path, text):
-    with pytest.raises(CorpusError, match="line 3: .* or null"):
+    with pytest.raises(CorpusError, match=r"line 3: .* or null"):
         facs.parse(Line(tmp_path, 3, text), text)

@@ -5,7 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_trees import by_image, load, noted, rafce, write
 
-from extract.corpora import labelspace, rafce as reader
+from extract.corpora import labelspace
+from extract.corpora import rafce as reader
 from stores.editions import AU_12, CE_7
 from stores.errors import CorpusError
 
@@ -32,7 +33,9 @@ def test_a_drawn_tree_comes_back_exactly(tmp_path_factory, rows, joined):
     )
     corpus = load("rafce", root)
     vocabulary = sorted({unit for _, _, shown in rows.values() if shown for unit in shown})
-    assert {name: (split, label, cells) for name, (split, _, _, label, cells) in by_image(corpus).items()} == {
+    assert {
+        name: (split, label, cells) for name, (split, _, _, label, cells) in by_image(corpus).items()
+    } == {
         f"{number:04d}_aligned.jpg": (
             PARTS[part],
             reader.COMPOUND[label],
@@ -92,12 +95,11 @@ def test_compound_names_and_units_go_to_the_lists_of_an_experiment_by_name(tmp_p
     rafce(tmp_path, rows)
     mapped, report = labelspace.to_space(load("rafce", tmp_path), CE_7, AU_12, {})
     (clip,) = mapped.clips
-    found = [CE_7[value].replace("_", " ").lower() if value >= 0 else None for value in clip.labels.expression]
-    listed = {name.replace("_", " ").lower() for name in CE_7}
-    assert found == [
-        name.lower() if name.lower() in listed else None
-        for name in reader.COMPOUND
+    found = [
+        CE_7[value].replace("_", " ").lower() if value >= 0 else None for value in clip.labels.expression
     ]
+    listed = {name.replace("_", " ").lower() for name in CE_7}
+    assert found == [name.lower() if name.lower() in listed else None for name in reader.COMPOUND]
     assert sum(name is not None for name in found) == 7
     assert report.absent_expressions == ()
     assert "AU1" not in report.absent_aus

@@ -5,7 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_trees import by_image, load, noted, rafdb
 
-from extract.corpora import labelspace, rafdb as reader
+from extract.corpora import labelspace
+from extract.corpora import rafdb as reader
 from stores.editions import EXPR_7
 from stores.errors import ConfigError, CorpusError
 
