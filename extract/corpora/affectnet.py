@@ -193,11 +193,7 @@ def _listed(root: Path, path: Path, *, cropped: bool) -> _Part:
     names: list[pa.Array] = []
     values: list[NDArray[np.float64]] = []
     for first, batch in rows.batches((COLUMNS[0], *_LABELS)):
-        column = tables.text(batch, COLUMNS[0])
-        if column.null_count:
-            row = pc.index(column.is_null(), True).as_py()
-            raise rows.error(first + row, "", f"the name of a picture in column {COLUMNS[0]!r}")
-        names.append(column)
+        names.append(_names(rows, first, batch))
         part = np.stack([rows.numbers(batch, name, first) for name in _LABELS], axis=1)
         if (wrong := _wrong(part) | np.isnan(part).any(axis=1)).any():
             row = int(wrong.argmax())
@@ -261,8 +257,15 @@ def _boxes(rows: Rows) -> Iterator[tuple[str, tuple[float, float, float, float]]
         bad = np.isnan(edges).any(axis=1)
         if bad.any():
             raise rows.error(first + int(bad.argmax()), "", f"numbers in columns {', '.join(_BOX)}")
-        names = tables.text(batch, COLUMNS[0]).to_pylist()
-        yield from zip(names, map(tuple, edges.tolist()), strict=True)
+        yield from zip(_names(rows, first, batch).to_pylist(), map(tuple, edges.tolist()), strict=True)
+
+
+def _names(rows: Rows, first: int, batch: pa.RecordBatch) -> pa.Array:
+    column = tables.text(batch, COLUMNS[0])
+    if column.null_count:
+        row = pc.index(column.is_null(), True).as_py()
+        raise rows.error(first + row, "", f"the name of a picture in column {COLUMNS[0]!r}")
+    return column
 
 
 def _packed(folder: Path) -> _Part:

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 QUALITY = 95
 """Of the JPEG files: the extraction reads no other format."""
+MAX_SIDE = 1024
+"""Of a crop, in pixels: a larger one is made smaller, for the extraction refuses what is far too large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,8 @@ def _cut(face: Face, margin: float) -> None:
     x, y = round((left + right - side) / 2), round((top + bottom - side) / 2)
     with Image.open(face.picture) as picture:
         crop = picture.convert("RGB").crop((x, y, x + side, y + side))
+    if side > MAX_SIDE:
+        crop = crop.resize((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     face.target.parent.mkdir(parents=True, exist_ok=True)
     part = face.target.with_name(f".{face.target.name}.{os.getpid()}")
     crop.save(part, "JPEG", quality=QUALITY)

@@ -83,6 +83,9 @@ def load(root: Path, edition: str, *, min_confidence: float | None = None) -> Co
         kept = [row for row in rows if row.confidence >= min_confidence]
         notes.append(f"{len(rows) - len(kept)} faces of a confidence below {min_confidence:g} were left out")
         rows = kept
+    if not rows:
+        msg = f"{root}: no face is left of {LIST}: lower the option min_confidence"
+        raise CorpusError(msg)
     if not (root / FACES).is_dir():
         msg = (
             f"no folder {FACES} in {root} (found {found_in(root)}): expected a crop of each face, called "

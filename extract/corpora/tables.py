@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -94,9 +93,8 @@ class Rows:
         elif not any(is_type(column.type) for is_type in _NUMERIC):
             msg = f"{self.path}: column {name!r} is of type {column.type}, expected numbers"
             raise CorpusError(msg)
-        values: NDArray[np.float64] = pc.fill_null(column.cast(pa.float64()), math.nan).to_numpy(
-            zero_copy_only=False
-        )
+        column = pc.fill_null(column.cast(pa.float64(), safe=False), math.nan)
+        values: NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
         infinite = np.isinf(values)
         if infinite.any():
             row = int(infinite.argmax())
@@ -104,7 +102,10 @@ class Rows:
         return values
 
     def _parse(self, column: pa.Array, name: str, first: int) -> pa.Array:
-        trimmed = pc.utf8_trim_whitespace(column)
+        try:
+            return pc.cast(column, pa.float64())
+        except pa.ArrowInvalid:
+            trimmed = _trimmed(column)
         try:
             return pc.cast(trimmed, pa.float64())
         except pa.ArrowInvalid:
@@ -122,8 +123,12 @@ def _is_number(text: pa.Scalar) -> bool:
 
 def text(batch: pa.RecordBatch, name: str) -> pa.Array:
     """Returns a column as text without blanks around it; what is empty is null."""
-    column: Any = pc.utf8_trim_whitespace(batch.column(name).cast(pa.large_string()))
-    return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.large_string()), column)
+    return _trimmed(batch.column(name).cast(pa.large_string()))
+
+
+def _trimmed(column: pa.Array) -> pa.Array:
+    column = pc.utf8_trim_whitespace(column)
+    return pc.if_else(pc.equal(column, ""), pa.scalar(None, column.type), column)
 
 
 def open_rows(path: Path) -> Rows:

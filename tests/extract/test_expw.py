@@ -55,6 +55,8 @@ def test_unsure_faces_are_kept_unless_a_threshold_is_given_which_is_noted(tmp_pa
     corpus = load("expw", tmp_path, min_confidence=50)
     assert list(by_image(corpus)) == ["a_1.jpg"]
     assert noted(corpus, "1 faces of a confidence below 50 were left out")
+    with pytest.raises(CorpusError, match="lower the option min_confidence"):
+        load("expw", tmp_path, min_confidence=100)
 
 
 def test_a_line_that_is_there_twice_is_read_once_and_noted(tmp_path):
@@ -99,6 +101,15 @@ def test_a_box_is_top_left_right_bottom_and_each_face_becomes_a_square_of_its_ow
         assert max(green.getpixel((15, 28))) < 60
     assert load("expw", tmp_path).clips[0].frames[2] is None
     assert reader.cut_faces(tmp_path).unchanged == 2
+
+
+def test_a_face_of_thousands_of_pixels_becomes_a_crop_that_the_extraction_takes(tmp_path):
+    (tmp_path / "origin").mkdir()
+    Image.new("RGB", (3000, 2000), (0, 0, 255)).save(tmp_path / "origin" / "a.jpg", quality=30)
+    write(tmp_path / "label.lst", ["a.jpg 0 0 0 3000 2000 9 3"])
+    assert reader.cut_faces(tmp_path).written == 1
+    with Image.open(tmp_path / "faces" / "a_0.jpg") as crop:
+        assert crop.size == (1024, 1024)
 
 
 def test_an_empty_box_and_a_damaged_picture_fail_alone(tmp_path):

@@ -204,6 +204,12 @@ def test_intensities_become_occurrence_from_a_threshold_that_is_noted(tmp_path):
         load("manifest", tmp_path, au_threshold=0)
 
 
+def test_blanks_around_values_and_names_do_not_count(tmp_path):
+    csv_of(tmp_path, " clip, frame ,valence, expression", " c ,0, 0.5 , happy ", "c, 1,  ,happy")
+    corpus = load("manifest", tmp_path)
+    assert described(corpus)[0][6:9:2] == ([0.5, 9.0], ["happy", "happy"])
+
+
 def test_two_rows_of_one_frame_are_refused_by_both_lines(tmp_path):
     path = csv_of(tmp_path, "clip,frame", "c,0", "d,5", "c,1", "d,5")
     assert (

@@ -1,12 +1,16 @@
 """The RAF-CE reader: three lists by name, compound classes from 0, partition in its own order."""
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_trees import by_image, load, noted, rafce, write
 
+import stores
+from extract import source
 from extract.corpora import labelspace
 from extract.corpora import rafce as reader
+from extract.labels import write_labels
 from stores.editions import AU_12, CE_7
 from stores.errors import CorpusError
 
@@ -106,3 +110,18 @@ def test_compound_names_and_units_go_to_the_lists_of_an_experiment_by_name(tmp_p
     assert set(report.absent_aus) == set(AU_12) - {"AU1"}
     assert clip.labels.au[:, AU_12.index("AU1")].tolist() == [-1, 1] * 7
     assert (clip.labels.au[:, AU_12.index("AU2")] == -1).all()
+
+
+def test_a_corpus_of_images_goes_into_a_label_store_and_its_crops_are_found(tmp_path):
+    rafce(tmp_path / "corpus", [(f"{i}.jpg", i % 14, i % 3, "1+12") for i in range(30)])
+    (tmp_path / "corpus" / "aligned" / "0_aligned.jpg").unlink()
+    corpus = load("rafce", tmp_path / "corpus")
+    write_labels(corpus, tmp_path / "labels")
+    store = stores.open(tmp_path / "labels")
+    assert store.clips() == ["test-00000", "train-00000", "validation-00000"]
+    for clip in corpus.clips:
+        attrs = store.record(clip.id).attrs
+        assert (attrs["static"], attrs["split"], attrs["corpus"]) == (True, clip.split, "rafce")
+        np.testing.assert_array_equal(store.read(clip.id, "expression"), clip.labels.expression)
+        absent = 1 if clip.split == "train" else 0
+        assert source.inspect(clip.crops).present.sum() == len(clip.frames) - absent
