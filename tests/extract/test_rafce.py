@@ -1,5 +1,7 @@
 """The RAF-CE reader: three lists by name, compound classes from 0, partition in its own order."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -115,7 +117,8 @@ def test_compound_names_and_units_go_to_the_lists_of_an_experiment_by_name(tmp_p
 def test_a_corpus_of_images_goes_into_a_label_store_and_its_crops_are_found(tmp_path):
     rafce(tmp_path / "corpus", [(f"{i}.jpg", i % 14, i % 3, "1+12") for i in range(30)])
     (tmp_path / "corpus" / "aligned" / "0_aligned.jpg").unlink()
-    corpus = load("rafce", tmp_path / "corpus")
+    mapped, _ = labelspace.to_space(load("rafce", tmp_path / "corpus"), CE_7, AU_12, {})
+    corpus = replace(mapped, edition="abaw6")
     write_labels(corpus, tmp_path / "labels")
     store = stores.open(tmp_path / "labels")
     assert store.clips() == ["test-00000", "train-00000", "validation-00000"]
