@@ -5,11 +5,11 @@ Not a test: whether all three read the same numbers is checked first, how fast t
     python benchmarks/corpora.py [--rows 3000000] [--rounds 3] [--crops] [--only NAME ...]
 
 Prints one JSON document, ratios last. The corpus is drawn: 594 clips of uneven length with all three tasks,
-in the challenge folders of abaw6, and the same rows as one multi-task file of abaw7. Every clip has one empty
-crop, or with ``--crops`` one for each of nine frames in ten. Each reading has a process of its own, which has
-imported what it needs before the clock starts. Contenders take turns in every round; ratios are medians over
-rounds of the ratio within a round. Seconds are of the wall and of the processor: on a machine that does other
-work the latter rank.
+in the challenge folders of abaw6, and the same rows as one multi-task file of abaw7 and as one manifest in
+CSV, with a path per row and classes by name. Every clip has one empty crop, or with ``--crops`` one for each
+of nine frames in ten. Each reading has a process of its own, which has imported what it needs before the
+clock starts. Contenders take turns in every round; ratios are medians over rounds of the ratio within a
+round. Seconds are of the wall and of the processor: on a machine that does other work the latter rank.
 
 The peers read every file of the task folders into an array, and no more: they look at no header, range,
 marker, split or crop. ``pandas.read_csv`` is given the number of columns; ``np.loadtxt`` is what the reader
@@ -42,7 +42,8 @@ from stores.editions import AU_12, EXPR_8  # noqa: E402
 
 CLIPS, LONGEST = 594, 47_419
 COLUMNS = {"VA_Estimation_Challenge": 2, "EXPR_Recognition_Challenge": 1, "AU_Detection_Challenge": 12}
-SINGLE, MULTITASK = "6th_ABAW_Annotations", "MTL"
+SINGLE, MULTITASK, MANIFEST, CROPS = "6th_ABAW_Annotations", "MTL", "manifest.csv", "cropped_aligned"
+CLASSES = (*EXPR_8, "")  # the last is that of -1
 
 
 def draw(root: Path, rows: int, *, crops: bool) -> None:
@@ -55,8 +56,9 @@ def draw(root: Path, rows: int, *, crops: bool) -> None:
     au_rows = [",".join(format(bits, "012b")) for bits in range(4096)] + [",".join(["-1"] * 12)]
     multitask = root / MULTITASK / "training_set_annotations.txt"
     multitask.parent.mkdir(parents=True)
-    with multitask.open("w") as whole:
+    with multitask.open("w") as whole, (root / MANIFEST).open("w") as table:
         whole.write("image,valence,arousal,expression,aus\n")
+        table.write(f"path,clip,frame,split,valence,arousal,expression,{','.join(AU_12)}\n")
         for clip, length in enumerate(lengths):
             name = f"{clip}-30-1920x1080"
             v, a = ([va_cells[i] for i in rng.integers(0, 2001, length)] for _ in range(2))
@@ -72,7 +74,12 @@ def draw(root: Path, rows: int, *, crops: bool) -> None:
                 path.write_text("\n".join([header, *lines, ""]))
             frames = (f"{name}/{frame:05d}.jpg" for frame in range(1, length + 1))
             whole.writelines(map("{},{},{},{}\n".format, frames, va, expr, au))
-            folder = root / "cropped_aligned" / name
+            folder = root / CROPS / name
+            part = "validation" if clip % 5 == 4 else "train"
+            table.writelines(
+                f"{CROPS}/{name}/{frame + 1:05d}.jpg,{name},{frame},{part},{x},{CLASSES[int(c)]},{u}\n"
+                for frame, (x, c, u) in enumerate(zip(va, expr, au, strict=True))
+            )
             folder.mkdir(parents=True)
             present = np.flatnonzero(rng.random(length) < 0.9) + 1 if crops else ()
             for number in {*present, length}:
@@ -95,6 +102,11 @@ def facets(root: Path) -> dict[str, np.ndarray]:
 def facets_multitask(root: Path) -> dict[str, np.ndarray]:
     """Reads the multi-task file as a corpus."""
     return labels(corpora.load("affwild2_mtl", root, "abaw7"))
+
+
+def facets_manifest(root: Path) -> dict[str, np.ndarray]:
+    """Reads the manifest as a corpus."""
+    return labels(corpora.load("manifest", root, "", expressions=list(EXPR_8)))
 
 
 def labels(corpus: corpora.Corpus) -> dict[str, np.ndarray]:
@@ -157,19 +169,41 @@ def pandas_multitask(root: Path) -> dict[str, np.ndarray]:
     )
 
 
+def pandas_manifest(root: Path) -> dict[str, np.ndarray]:
+    """Reads the manifest with ``pandas.read_csv``."""
+    import pandas as pd
+
+    table = pd.read_csv(root / MANIFEST)
+    codes = table["expression"].map({name: code for code, name in enumerate(EXPR_8)}).fillna(-1)
+    parts = {
+        "VA_Estimation_Challenge": table[["valence", "arousal"]],
+        "EXPR_Recognition_Challenge": codes.astype(int).to_frame(),
+        "AU_Detection_Challenge": table[list(AU_12)],
+    }
+    return sums_of(
+        (folder, clip, part.to_numpy())
+        for folder, whole in parts.items()
+        for clip, part in whole.groupby(table["clip"])
+    )
+
+
 CONTENDERS: dict[str, Callable[[Path], dict[str, np.ndarray]]] = {
     "facets, folders": facets,
     "pandas, folders": pandas,
     "loadtxt, folders": loadtxt,
     "facets, multi-task": facets_multitask,
     "pandas, multi-task": pandas_multitask,
+    "facets, manifest": facets_manifest,
+    "pandas, manifest": pandas_manifest,
 }
 
 
 def measure(name: str, root: Path) -> dict[str, Any]:
     """Reads once; seconds of the wall and the processor, the largest memory of the process, what was read."""
     for module in (
-        ("pandas",) if "pandas" in name else ("extract.corpora.affwild2", "extract.corpora.affwild2_mtl")
+        ("pandas",)
+        if "pandas" in name
+        else ("extract.corpora.affwild2", "extract.corpora.affwild2_mtl", "extract.corpora.manifest")
     ):
         importlib.import_module(module)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

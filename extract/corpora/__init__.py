@@ -27,12 +27,18 @@ __all__ = [
 # One line and one module add a corpus: ``load(root: Path, edition: str, *, <options>) -> Corpus``.
 KINDS = {
     "afew_va": "extract.corpora.afew_va",
+    "affectnet": "extract.corpora.affectnet",
     "affwild2": "extract.corpora.affwild2",
     "affwild2_mtl": "extract.corpora.affwild2_mtl",
     "bp4d": "extract.corpora.bp4d",
     "ckplus": "extract.corpora.ckplus",
     "disfa": "extract.corpora.disfa",
     "disfaplus": "extract.corpora.disfaplus",
+    "expw": "extract.corpora.expw",
+    "manifest": "extract.corpora.manifest",
+    "rafau": "extract.corpora.rafau",
+    "rafce": "extract.corpora.rafce",
+    "rafdb": "extract.corpora.rafdb",
     "rendered": "extract.corpora.rendered",
 }
 

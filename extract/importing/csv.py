@@ -28,10 +28,12 @@ class CsvTable:
     Attributes:
         path: of the file.
         names: of the columns, without the blanks around them.
+        header: whether the first line holds the names, as it should.
     """
 
     path: Path
     names: tuple[str, ...]
+    header: bool = True
 
     def batches(self, columns: Collection[str]) -> Iterator[pa.RecordBatch]:
         """Yields about 8 MiB of text at a time."""
@@ -41,7 +43,10 @@ class CsvTable:
                 self.path,
                 # One thread keeps up with the disk, and names the line of an error.
                 read_options=pyarrow.csv.ReadOptions(
-                    use_threads=False, block_size=BLOCK_BYTES, column_names=self.names, skip_rows=1
+                    use_threads=False,
+                    block_size=BLOCK_BYTES,
+                    column_names=self.names,
+                    skip_rows=int(self.header),
                 ),
                 # An empty line is a row without values: skipping it would shift all frames after it.
                 parse_options=pyarrow.csv.ParseOptions(
