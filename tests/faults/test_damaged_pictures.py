@@ -3,9 +3,9 @@
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-import fault_jpegs
+import fault_pictures
 import pytest
-from fault_jpegs import SLOW_SECONDS, Decoded
+from fault_pictures import SLOW_SECONDS, Decoded
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -25,7 +25,7 @@ def _clean(found: Decoded) -> None:
 def test_mutated_pictures_are_errors_or_pictures(size, decoders):
     count = size.of(400, 10_000)
     parts = [range(start, min(start + 500, count)) for start in range(0, count, 500)]
-    found = [decoders.submit(fault_jpegs.decode_mutations, part) for part in parts]
+    found = [decoders.submit(fault_pictures.decode_mutations, part) for part in parts]
     outcomes = Decoded()
     for future in found:
         part = future.result(timeout=300)  # a crash of the decoder is a BrokenProcessPool
@@ -36,8 +36,8 @@ def test_mutated_pictures_are_errors_or_pictures(size, decoders):
     assert min(outcomes.outcomes["error"], outcomes.outcomes["picture"]) > count // 10
 
 
-@pytest.mark.parametrize("name", ["baseline", "progressive", "restarts", "cmyk"])
+@pytest.mark.parametrize("name", ["baseline", "progressive", "restarts", "cmyk", "png", "palette"])
 def test_a_picture_that_is_cut_off_anywhere_is_an_error(decoders, name):
-    found = decoders.submit(fault_jpegs.decode_truncations, name).result(timeout=300)
+    found = decoders.submit(fault_pictures.decode_truncations, name).result(timeout=300)
     _clean(found)
-    assert found.outcomes["error"] == len(fault_jpegs.originals()[name])
+    assert found.outcomes["error"] == len(fault_pictures.originals()[name])
