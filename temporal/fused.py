@@ -9,9 +9,10 @@ averaged over replicas.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +25,12 @@ from temporal.models.network import Network, initialise, part_seed
 from temporal.precision import products, require_parity
 from temporal.settings import ATTENTIONS, MODELS, Run, Training, registered
 
+Program: TypeAlias = Callable[..., Tensor]
+"""``Stack._losses``, or the same compiled."""
+
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 PLATEAU_THRESHOLD = 1e-4
+RECOMPILE_LIMIT = 1000
 PER_REPLICA = (
     *("parameters", "first_moment", "second_moment", "best", "steps", "lr", "weight_decay"),
     *("alive", "active", "attend", "loss_weights", "plateau_best", "plateau_waited"),
@@ -44,6 +49,13 @@ def build(dim: int, sizes: Mapping[str, int], training: Training, *, attention: 
         kind(trunk.channels, sizes, training) if attention else None,
         Heads(trunk.channels, sizes),
     )
+
+
+def compiled(program: Program, device: torch.device) -> Program:
+    """Returns ``program`` compiled by torch when it is first called; on CUDA replayed as a CUDA graph."""
+    # Replicas leave one by one, each time for another program; beyond the limit torch would not compile.
+    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+    return torch.compile(program, mode="reduce-overhead" if device.type == "cuda" else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,7 @@ class Stack:
             [[run.loss_weights.get(t, 1.0) for t in self.tasks] for run in runs], device=device
         )
         self.dropout_streams = [torch.Generator().manual_seed(part_seed(run.seed, "dropout")) for run in runs]
+        self.program = compiled(self._losses, device) if training.compile else self._losses
 
     def __len__(self) -> int:
         return len(self.runs)
@@ -209,8 +222,9 @@ class Stack:
             has_label: (R,) bool, the minibatch holds a label of a task of the replica.
             lr_factor: factor of the schedule on every replica's learning rate.
         """
+        dropout = self.draw_dropout(len(features))
         losses, gradient = self._gradient(
-            features, mask, targets, objective, self.draw_dropout(len(features)), self.training.precision
+            self.program, features, mask, targets, objective, dropout, self.training.precision
         )
         loss = (losses * self.loss_weights).sum(1)
         norm = gradient.norm(dim=1)
@@ -229,21 +243,27 @@ class Stack:
     def pass_gate(
         self, features: Tensor, mask: Tensor | None, targets: Targets, objective: Objective
     ) -> None:
-        """Compares a minibatch's gradients without dropout in the precision of the training and in float32.
+        """Compares a minibatch's gradients as training computes them with those of plain float32.
 
         Raises:
             ConfigError: they point elsewhere.
         """
-        precision = self.training.precision
-        if precision != "float32":
-            plain, reduced = (
-                self._gradient(features, mask, targets, objective, None, each)[1]
-                for each in ("float32", precision)
-            )
-            require_parity(precision, plain, reduced)
+        precision, program = self.training.precision, self.program
+        if precision == "float32" and not self.training.compile:
+            return
+        # Factors of one, not none, so that the program that is compiled is the one that steps run.
+        dropout = None
+        if any(run.dropout for run in self.runs):
+            layers, width = self.body.trunk.dropout_shape
+            dropout = torch.ones(len(self), layers, len(features), width, device=self.device)
+        batch = (features, mask, targets, objective, dropout)
+        plain = self._gradient(self._losses, *batch, "float32")[1]
+        reduced = self._gradient(program, *batch, precision)[1]
+        require_parity(f"{precision}, compiled" if self.training.compile else precision, plain, reduced)
 
     def _gradient(
         self,
+        program: Program,
         features: Tensor,
         mask: Tensor | None,
         targets: Targets,
@@ -253,16 +273,29 @@ class Stack:
     ) -> tuple[Tensor, Tensor]:
         """Returns losses (R, N), 0 for tasks that a replica does not train, and gradients (R, P)."""
         parameters = self.parameters.detach().requires_grad_()
-        # Cast by hand: autocast does not reach what vmap maps.
         dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-        mask, dropout = (None if x is None else x.to(dtype) for x in (mask, dropout))
         with products(self.device, tf32=precision == "tf32"):
-            logits = self.forward(parameters.to(dtype), features.to(dtype), mask, dropout)
-            full = {task: values.float() for task, values in logits.items()}
-            losses = torch.vmap(lambda z: objective(z, targets))(full)
-            losses = torch.where(self.active, losses, 0.0)
+            losses = program(parameters, features, mask, targets, objective, dropout, dtype)
             (gradient,) = torch.autograd.grad((losses * self.loss_weights).sum(), parameters)
         return losses.detach(), gradient
+
+    def _losses(
+        self,
+        parameters: Tensor,
+        features: Tensor,
+        mask: Tensor | None,
+        targets: Targets,
+        objective: Objective,
+        dropout: Tensor | None,
+        dtype: torch.dtype,
+    ) -> Tensor:
+        """Returns losses (R, N) of a network that computes in ``dtype``."""
+        # Cast by hand: autocast does not reach what vmap maps.
+        mask, dropout = (None if x is None else x.to(dtype) for x in (mask, dropout))
+        logits = self.forward(parameters.to(dtype), features.to(dtype), mask, dropout)
+        full = {task: values.float() for task, values in logits.items()}
+        losses = torch.vmap(lambda z: objective(z, targets))(full)
+        return torch.where(self.active, losses, 0.0)
 
     def _update(self, gradient: Tensor, learns: Tensor, lr_factor: float) -> None:
         """Updates moments and parameters; the memory of ``gradient`` (R, P) is used up."""

@@ -53,6 +53,6 @@ def require_parity(precision: str, plain: Tensor, reduced: Tensor) -> None:
     worst = float(cosine.nan_to_num(-1.0).min())
     msg = (
         f"gradients in {precision} have a cosine of {worst:.4f} with those in float32, expected at least"
-        f" {GATE}: set training.precision to float32"
+        f" {GATE}: set training.precision to float32 and training.compile to false"
     )
     raise ConfigError(msg)

@@ -145,6 +145,9 @@ class Training:
         data_seed: decides the order of windows, the same for all runs.
         precision: of the products in a training step: ``float32``, ``tf32`` (CUDA), or ``bfloat16``, faster
             where the processor has it. Evaluation is float32 always.
+        compile: the step's forward and backward are compiled by ``torch.compile`` when training begins, and
+            again whenever replicas leave the stack, which takes up to a minute each time; on CUDA they are
+            replayed as CUDA graphs. Sums round differently.
         au_loss: ``bce``; ``balanced`` = BCE with positives weighted by negatives / positives of the training
             labels, at most ``au_pos_weight_max``; ``focal`` = focal loss (Lin et al. 2017).
         au_focal_gamma: focusing exponent of the focal loss.
@@ -183,6 +186,7 @@ class Training:
     pca: int = 0
     data_seed: int = 0
     precision: str = "float32"
+    compile: bool = False
     au_loss: str = "bce"
     au_focal_gamma: float = 1.0
     au_focal_alpha: float = 0.95

@@ -52,6 +52,7 @@ class Training(Section):
     pca: NonNegativeInt = 0
     data_seed: Seed = 0
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    compile: bool = False
     device: Device = "auto"
     bank: Literal["auto", "device", "host", "store"] = "auto"
     """Where the features are while runs train; changes memory and speed alone."""

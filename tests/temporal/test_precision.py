@@ -1,12 +1,15 @@
 """Reduced precision of products: what a gate lets through, and that nothing else changes."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+import torch._dynamo.utils
 
 import temporal
 from stores.errors import ConfigError
+from temporal import fused
 from temporal.precision import products, require_parity
 from temporal.settings import ATTENTIONS, MODELS, Run
 
@@ -40,6 +43,36 @@ def test_training_in_bfloat16_passes_the_gate_and_reaches_about_the_scores_of_fl
         assert one.history != other.history  # the setting did something
         assert other.score == pytest.approx(one.score, abs=0.05)
         assert {tensor.dtype for tensor in other.model.network.state_dict().values()} == {torch.float32}
+
+
+def test_a_compiled_step_gives_the_weights_of_a_plain_one_also_when_replicas_have_left(
+    bank, tiny, monkeypatch
+):
+    # Without code generation, which takes a minute and is torch's own.
+    eager = partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(fused, "compiled", lambda program, device: eager(program))
+    tiny = replace(tiny, model="mlp", epochs=3)
+    runs = [Run(("V",), dropout=0.2), Run(("A",), seed=1)]
+    before = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    plain, compiled = (
+        temporal.fit(
+            bank,
+            runs,
+            replace(tiny, compile=compile_),
+            stop_at=lambda epoch, scores: runs[1:] if epoch == 1 else [],
+        )
+        for compile_ in (False, True)
+    )
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > before + 1
+    assert [result.status for result in compiled] == ["done", "stopped"]
+    for p, q in zip(plain[0].model.network.parameters(), compiled[0].model.network.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=1e-6)
+
+
+def test_a_program_that_computes_something_else_is_refused_before_the_first_step(bank, tiny, monkeypatch):
+    monkeypatch.setattr(fused, "compiled", lambda program, device: lambda *batch: -program(*batch))
+    with pytest.raises(ConfigError, match="gradients in float32, compiled have a cosine of -1"):
+        temporal.fit(bank, RUNS, replace(tiny, compile=True))
 
 
 def test_gradients_that_point_elsewhere_are_refused_and_rows_without_any_do_not_count():
