@@ -212,6 +212,12 @@ def end_to_end(
         extract_clips(clips, backbone, store, device=device, batch_size=BATCH, compiled=compiled)
         kept["facets"] = np.concatenate([store.read(clip.id) for clip in clips])
 
+    def halved() -> None:
+        shutil.rmtree(place / "store", ignore_errors=True)
+        store = stores.create(place / "store", backbone.feature_spec("float16"))
+        extract_clips(clips, backbone, store, device=device, batch_size=BATCH, precision="bfloat16")
+        kept["facets, bfloat16"] = np.concatenate([store.read(clip.id) for clip in clips])
+
     def bare() -> None:
         waiting = [network.start(batch, len(batch)) for batch in batches]
         kept["bare"] = np.concatenate([one.result()[0] for one in waiting])
@@ -233,6 +239,7 @@ def end_to_end(
     work: dict[str, Callable[[], object]] = {
         "bare": bare,
         "facets": ours,
+        "facets, bfloat16": halved,
         "usual loop": usual("usual loop", plain, 2, tuned=False),
         "tuned loop": usual("tuned loop", tuned, int(best), tuned=True),
         "timm": lambda: kept.__setitem__("timm", timm_loop(files, weights, place / "timm.h5", device)),
@@ -360,6 +367,7 @@ def main() -> None:
             "facets / usual loop": ratio(whole, "facets", "usual loop"),
             "facets / tuned loop": ratio(whole, "facets", "tuned loop"),
             "facets / timm": ratio(whole, "facets", "timm"),
+            "facets in bfloat16 / tuned loop in float32": ratio(whole, "facets, bfloat16", "tuned loop"),
             "feeder / DataLoader": ratio(fed, "facets", "DataLoader, 2 workers"),
             "peak memory, ten times the crops": round(
                 flat["many, first run: peak MB"] / flat["few, first run: peak MB"], 3

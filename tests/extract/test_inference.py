@@ -52,18 +52,16 @@ def test_a_batch_gives_the_rows_that_are_wanted_and_the_time_that_they_took():
     assert seconds > 0
 
 
-def test_the_cpu_computes_in_float32_alone():
+def test_the_cpu_computes_in_float32_unless_it_is_told_otherwise():
     assert Network(backbone(), CPU).compute == {"device": "cpu", "precision": "float32"}
-    for precision in ("float16", "bfloat16"):
-        with pytest.raises(ConfigError, match=f"precision {precision} needs a GPU"):
-            Network(backbone(), CPU, precision)
+    with pytest.raises(ConfigError, match="precision float16 needs a GPU"):
+        Network(backbone(), CPU, "float16")
 
 
 def test_half_precision_passes_the_gate_where_features_keep_their_direction(caplog):
-    network = Network(backbone(), CPU)
     with caplog.at_level(logging.INFO, "extract"):
-        network._pass_gate(backbone(), "bfloat16", strict=True)
-    assert network.precision == "bfloat16"
+        network = Network(backbone(), CPU, "bfloat16")
+    assert network.compute == {"device": "cpu", "precision": "bfloat16"}
     assert "cosine with float32 at least" in caplog.text
     half, _ = network.start(crops(8), 8).result()
     full, _ = Network(backbone(), CPU).start(crops(8), 8).result()
