@@ -14,7 +14,6 @@ release has no split, and names nobody.
 """
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from extract.corpora import boxes, images, lists
+from extract.corpora import boxes, codes, images, lists
 from extract.corpora.affwild2_counts import differences
 from extract.corpora.affwild2_crops import found_in
 from extract.corpora.boxes import CutReport, Face
@@ -148,12 +147,10 @@ def _rows(path: Path) -> Iterator[tuple[Line, Row]]:
 
 
 def _row(fields: list[str]) -> Row | None:
-    image, face, *numbers, text = fields
+    image, face, *cells, text = fields
     number, label = lists.whole(face, 0, 9_999), lists.whole(text, 0, len(EXPRESSIONS) - 1)
-    try:
-        top, left, right, bottom, confidence = map(float, numbers)
-    except ValueError:
+    numbers = [value for value in map(codes.number, cells) if value is not None]
+    if number is None or label is None or len(numbers) < len(cells):
         return None
-    if number is None or label is None or not all(map(math.isfinite, (top, left, right, bottom, confidence))):
-        return None
+    top, left, right, bottom, confidence = numbers
     return Row(image, number, (left, top, right, bottom), confidence, label)
