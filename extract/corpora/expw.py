@@ -6,7 +6,7 @@ Layout (the list as read in public projects)::
 
     label.lst                       image face_id top left right bottom confidence label
     origin/<image>                  the pictures
-    faces/<image stem>_<face_id>.jpg    cut from them by ``cut_faces``
+    faces/<image stem>_<face_id>.jpg    cut from them by ``facets cut``
 
 The box is top, left, **right, bottom**, in pixels. Labels count from 0 in the order of ``EXPRESSIONS``. The
 confidence is that of the face detector; all faces are read unless ``min_confidence`` says otherwise. The
@@ -88,7 +88,7 @@ def load(root: Path, edition: str, *, min_confidence: float | None = None) -> Co
     if not (root / FACES).is_dir():
         msg = (
             f"no folder {FACES} in {root} (found {found_in(root)}): expected a crop of each face, called "
-            "<image>_<face_id>.jpg; cut them out of the pictures by extract.corpora.expw.cut_faces(root)"
+            f"<image>_<face_id>.jpg; cut them out of the pictures by facets cut expw {root}"
         )
         raise CorpusError(msg)
     wanted = [row.crop for row in rows]
@@ -117,11 +117,12 @@ def cut_faces(root: Path, *, margin: float = 0.0, progress: Progress = silent) -
     """Cuts every face of the list out of ``root/origin`` into ``root/faces``; see ``boxes.cut``.
 
     Raises:
-        CorpusError: the list is missing, or a line is not as it should be.
+        CorpusError: the list or the folder of pictures is missing, or a line is not as it should be.
     """
     root = Path(root)
     rows, _ = _read(root)
-    faces = [Face(root / PICTURES / row.image, row.box, root / FACES / row.crop) for row in rows]
+    pictures = images.folder_of(root, (PICTURES,))
+    faces = [Face(pictures / row.image, row.box, root / FACES / row.crop) for row in rows]
     return boxes.cut(faces, margin=margin, progress=progress)
 
 

@@ -5,7 +5,7 @@ Not a guesser: classes are names, never numbers, and a column that no rule knows
 =====================  ================================================================================
 column                 holds
 =====================  ================================================================================
-``path``               of the crop, a JPEG, relative to the folder of the table; empty where there is none
+``path``               of the crop, JPEG or PNG, relative to the table; empty where there is none
 ``clip``, ``frame``    id of the clip, and index of the frame in it from 0, in any order and with holes
 ``valence, arousal``   in [-1, 1]; empty or below -1 is unknown
 ``expression``         name of the class; empty or -1 is unknown
