@@ -18,6 +18,7 @@ from pipeline import storecommands
 from pipeline.log import configure_logging
 from pipeline.options import (
     DONE,
+    EXISTING,
     FAILED,
     FOLDER,
     INTERRUPTED,
@@ -198,6 +199,36 @@ def crop(videos: tuple[Path, ...], target: Path, fps: float | None, **options: A
     for video, warning in report.warnings.items():
         click.echo(f"warning: video {video}: {warning}", err=True)
     code = listed("video", {failed.video: failed.reason for failed in report.failed})
+    return FAILED if report.failed and not (report.written or report.unchanged) else code
+
+
+@facets.command()
+@click.argument("kind", type=click.Choice(["affectnet", "expw"]))
+@click.argument("root", type=EXISTING)
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 4),
+    default=0.0,
+    show_default=True,
+    metavar="SHARE",
+    help="How much larger a crop is than the longer side of its box.",
+)
+@debug_option
+def cut(kind: str, root: Path, margin: float) -> int:
+    """Cut the faces of a corpus of pictures out by the boxes that it lists.
+
+    KIND and ROOT are those of the corpus; crops go to ROOT/faces. Those that are there already stay as they
+    are, so that the same command goes on where it was stopped: for another margin, remove them first.
+    """
+    import importlib
+
+    from extract.corpora import KINDS
+    from pipeline.progress import bars
+
+    with bars() as progress:
+        report = importlib.import_module(KINDS[kind]).cut_faces(root, margin=margin, progress=progress)
+    click.echo(f"{root / 'faces'}: {report.written:,} faces cut, {report.unchanged:,} were there already")
+    code = listed("picture", {str(picture): reason for picture, reason in report.failed})
     return FAILED if report.failed and not (report.written or report.unchanged) else code
 
 

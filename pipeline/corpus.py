@@ -13,9 +13,8 @@ from stores.editions import edition as edition_named
 from stores.errors import CorpusError
 
 if TYPE_CHECKING:
-    from extract.corpora import Corpus
+    from extract.corpora import Clip, Corpus
     from extract.corpora.labelspace import MappingReport
-    from extract.corpora.splits import Unit
 
 logger = logging.getLogger(__name__)
 
@@ -89,23 +88,39 @@ def _read(settings: Reading, root: Path, edition: str) -> "Corpus":
     from extract.corpora import splits
 
     corpus = corpora.load(settings.kind, root, edition, **settings.options)
-    if settings.split is None:
+    division = settings.split
+    if division is None:
         return corpus
-    return splits.kfold(corpus, splits.Folds(**settings.split.model_dump()))
+    if division.kfold is None:
+        return splits.validate_on_test(corpus)
+    folds = splits.Folds(division.kfold, division.fold, division.by, division.seed)
+    return splits.kfold(corpus, folds)
 
 
-def undivided(config: Config) -> "Unit":
-    """Returns what no split of the corpus may divide: a subject, or a video where folds are of videos."""
-    readings: list[Reading] = [config.corpus, *config.corpus.parts.values()]
-    by_video = any(reading.split is not None and reading.split.by == "video" for reading in readings)
-    return "video" if by_video else "subject"
+def indivisible(config: Config, corpus: "Corpus") -> "tuple[Clip, ...]":
+    """Returns the clips by whom no split may divide: those whose folds are of videos have no subject.
+
+    A clip without a subject counts under its video. That one part of a mixture has no subjects, such as a
+    corpus of images, does not excuse the others from keeping theirs apart.
+    """
+    readings: dict[str, Reading] = {"": config.corpus, **config.corpus.parts}
+    by_video = {
+        name
+        for name, reading in readings.items()
+        if reading.split is not None and reading.split.by == "video"
+    }
+    mixed = config.corpus.kind == MIXTURE
+    return tuple(
+        replace(clip, subject="") if (clip.id.partition(".")[0] if mixed else "") in by_video else clip
+        for clip in corpus.clips
+    )
 
 
 def _check_people(config: Config, corpus: "Corpus") -> None:
     from extract.corpora import splits
 
     try:
-        splits.check(corpus, undivided(config))
+        splits.check(replace(corpus, clips=indivisible(config, corpus)))
     except CorpusError as error:
         if config.corpus.leaks == "refuse":
             raise

@@ -73,7 +73,10 @@ def _measure(data: Data, edition: str) -> Scored:
 
     clips = [clip for clip in data.labels.clips() if data.labels.record(clip).attrs["split"] == SCORED]
     if not clips:
-        msg = f"no clip of {data.labels.path} is of split {SCORED}: nothing to score"
+        msg = (
+            f"no clip of {data.labels.path} is of split {SCORED}: nothing to score; set corpus.split, such as"
+            " {kfold: 5, fold: 0}, and run facets features again, which keeps the features"
+        )
         raise CorpusError(msg)
     labels = {
         task: np.concatenate([data.labels.read(clip, spec.array) for clip in clips])

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from pipeline.config import MIXTURE, Config
+from pipeline.config import MIXTURE, Config, Reading
 from pipeline.data import SCORED, Data, open_data
 from pipeline.plan import plan
 from pipeline.report import as_markdown, write_table
@@ -27,12 +27,12 @@ CORPUS_NOTES = {
         "faces drawn and animated by a program, labelled by the same program; it shows that the pipeline"
         " works and says nothing about people"
     ),
-    "affwild2": "aligned face crops and annotations of Aff-Wild2, official training and validation videos",
+    "affwild2": "aligned face crops and annotations of Aff-Wild2",
     "affwild2_mtl": (
-        "aligned face crops and annotations of the multi-task tracks, s-Aff-Wild2 from ABAW-4 on, official"
-        " training and validation videos"
+        "aligned face crops and annotations of the multi-task tracks, s-Aff-Wild2 from ABAW-4 on"
     ),
 }
+OFFICIAL = dict.fromkeys(("affwild2", "affwild2_mtl"), "official training and validation videos")
 SELECTION = "highest mean over the trained tasks of CCC, or of the edition's score for AU and EXPR"
 CHANCE_RULE = "the best that can be expected without seeing an image, from label frequencies alone"
 
@@ -56,12 +56,22 @@ def corpus_note(config: Config) -> str:
     """Returns what an experiment's corpus consists of."""
     settings = config.corpus
     if settings.kind != MIXTURE:
-        return "the corpus as its reader gives it"
-    parts = ", ".join(
-        f"{name} (weight {part.weight:g}{', scored' if name in settings.score else ''})"
-        for name, part in settings.parts.items()
-    )
-    return f"a mixture of {parts}"
+        note = CORPUS_NOTES.get(settings.kind, "the corpus as its reader gives it")
+        return ", ".join(filter(None, (note, division(settings) or OFFICIAL.get(settings.kind))))
+    parts = []
+    for name, part in settings.parts.items():
+        facts = [f"weight {part.weight:g}", "scored" if name in settings.score else "", division(part)]
+        parts.append(f"{name} ({', '.join(filter(None, facts))})")
+    return f"a mixture of {', '.join(parts)}"
+
+
+def division(reading: Reading) -> str:
+    """Returns how a corpus is divided in words; "" for its official splits."""
+    if reading.split is None:
+        return ""
+    if reading.split.kfold is None:
+        return "validated on its official test split, on which the best epoch is chosen"
+    return f"validated on fold {reading.split.fold} of {reading.split.kfold} by {reading.split.by}"
 
 
 def provenance(config: Config, data: Data, scored: Scored) -> Provenance:
@@ -69,7 +79,7 @@ def provenance(config: Config, data: Data, scored: Scored) -> Provenance:
     spec = data.feature_spec
     return Provenance(
         corpus=data.label_spec.corpus,
-        corpus_note=CORPUS_NOTES.get(data.label_spec.corpus, corpus_note(config)),
+        corpus_note=corpus_note(config),
         stream=spec.stream,
         backbone=spec.backbone,
         weights=spec.weights,

@@ -71,7 +71,7 @@ def _files(root: Path) -> dict[str, Path]:
     """Clip -> its annotation."""
     found: dict[str, Path] = {}
     for path in sorted([*root.glob(f"{_CLIP}/*.json"), *root.glob(f"*/{_CLIP}/*.json")]):
-        if path.name.startswith(".") or path.parts[-3] in CROPPED:
+        if path.name.startswith(".") or path.relative_to(root).parts[0] in CROPPED:
             continue
         clip = path.parent.name
         if path.stem != clip:

@@ -6,7 +6,7 @@ Layout of 2017 (header and markers from memory of the release, as public project
 
     Manually_Annotated_file_lists/{training,validation}.csv     see ``COLUMNS``; validation.csv may lack them
     Manually_Annotated_Images/<subDirectory_filePath>           the pictures
-    faces/<subDirectory_filePath with .jpg>                     cut from them by ``cut_faces``
+    faces/<subDirectory_filePath with .jpg>                     cut from them by ``facets cut``
 
 Layout of the repackaged set of eight classes::
 
@@ -139,11 +139,12 @@ def cut_faces(root: Path, *, margin: float = 0.0, progress: Progress = silent) -
     """Cuts the face of every listed picture into ``root/faces``; see ``boxes.cut``.
 
     Raises:
-        CorpusError: no list, or a row is not as it should be.
+        CorpusError: no list or no folder of pictures, or a row is not as it should be.
     """
     root = Path(root)
+    pictures = images.folder_of(root, (PICTURES,))
     faces = [
-        Face(root / PICTURES / name, box, root / FACES / _crop(name))
+        Face(pictures / name, box, root / FACES / _crop(name))
         for split in _FILES
         if _list(root, split).is_file()
         for name, box in _boxes(_open(_list(root, split)))
@@ -184,9 +185,7 @@ def _listed(root: Path, path: Path, *, cropped: bool) -> _Part:
     if not folder.is_dir():
         msg = f"no folder {folder.name} in {root} (found {found_in(root)}): "
         if cropped:
-            msg += (
-                "cut the faces by extract.corpora.affectnet.cut_faces(root), or set the option cropped: false"
-            )
+            msg += f"cut the faces by facets cut affectnet {root}, or set the option cropped: false"
         else:
             msg += "unpack the pictures there"
         raise CorpusError(msg)

@@ -16,7 +16,7 @@ from stores.progress import Progress, silent
 logger = logging.getLogger(__name__)
 
 QUALITY = 95
-"""Of the JPEG files: the extraction reads no other format."""
+"""Of the JPEG files."""
 MAX_SIDE = 1024
 """Of a crop, in pixels: a larger one is made smaller, for the extraction refuses what is far too large."""
 

@@ -144,7 +144,10 @@ def _intensities(root: Path, grades: dict[int, int]) -> dict[str, dict[int, Code
             if _VIDEO.fullmatch(video) is None or video == path.stem:
                 msg = f"{path}: no file of BP4D; expected F001_T1_{folder.name}.csv: remove or rename it"
                 raise CorpusError(msg)
-            found[video][int(folder.name[2:])] = codes.read(path, layout)
+            file = codes.read(path, layout)
+            if (other := found[video].setdefault(int(folder.name[2:]), file)) is not file:
+                msg = f"{path} and {other.path} are both of {folder.name} of {video}: keep one of them"
+                raise CorpusError(msg)
     if not found:
         places = " or ".join(str(root / name) for name in _INTENSITY)
         msg = (

@@ -104,7 +104,10 @@ def _subjects(labels: Path) -> dict[str, dict[str, Path]]:
                 f"{', '.join(AUS)}: restore the folder from the release"
             )
             raise CorpusError(msg)
-        subjects.setdefault(match[1], {})[f"AU{int(match[2])}"] = path
+        files = subjects.setdefault(match[1], {})
+        if (other := files.setdefault(f"AU{int(match[2])}", path)) != path:
+            msg = f"{path} and {other} are both of AU{int(match[2])} of {match[1]}: keep one of them"
+            raise CorpusError(msg)
     if not subjects:
         msg = (
             f"no label in {labels} (found {found_in(labels)}): expected SN001/SN001_au1.txt in it as the "

@@ -6,7 +6,7 @@ Layout (the list as read in public projects)::
 
     label.lst                       image face_id top left right bottom confidence label
     origin/<image>                  the pictures
-    faces/<image stem>_<face_id>.jpg    cut from them by ``cut_faces``
+    faces/<image stem>_<face_id>.jpg    cut from them by ``facets cut``
 
 The box is top, left, **right, bottom**, in pixels. Labels count from 0 in the order of ``EXPRESSIONS``. The
 confidence is that of the face detector; all faces are read unless ``min_confidence`` says otherwise. The
@@ -14,7 +14,6 @@ release has no split, and names nobody.
 """
 
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from extract.corpora import boxes, images, lists
+from extract.corpora import boxes, codes, images, lists
 from extract.corpora.affwild2_counts import differences
 from extract.corpora.affwild2_crops import found_in
 from extract.corpora.boxes import CutReport, Face
@@ -89,7 +88,7 @@ def load(root: Path, edition: str, *, min_confidence: float | None = None) -> Co
     if not (root / FACES).is_dir():
         msg = (
             f"no folder {FACES} in {root} (found {found_in(root)}): expected a crop of each face, called "
-            "<image>_<face_id>.jpg; cut them out of the pictures by extract.corpora.expw.cut_faces(root)"
+            f"<image>_<face_id>.jpg; cut them out of the pictures by facets cut expw {root}"
         )
         raise CorpusError(msg)
     wanted = [row.crop for row in rows]
@@ -118,11 +117,12 @@ def cut_faces(root: Path, *, margin: float = 0.0, progress: Progress = silent) -
     """Cuts every face of the list out of ``root/origin`` into ``root/faces``; see ``boxes.cut``.
 
     Raises:
-        CorpusError: the list is missing, or a line is not as it should be.
+        CorpusError: the list or the folder of pictures is missing, or a line is not as it should be.
     """
     root = Path(root)
     rows, _ = _read(root)
-    faces = [Face(root / PICTURES / row.image, row.box, root / FACES / row.crop) for row in rows]
+    pictures = images.folder_of(root, (PICTURES,))
+    faces = [Face(pictures / row.image, row.box, root / FACES / row.crop) for row in rows]
     return boxes.cut(faces, margin=margin, progress=progress)
 
 
@@ -148,12 +148,10 @@ def _rows(path: Path) -> Iterator[tuple[Line, Row]]:
 
 
 def _row(fields: list[str]) -> Row | None:
-    image, face, *numbers, text = fields
+    image, face, *cells, text = fields
     number, label = lists.whole(face, 0, 9_999), lists.whole(text, 0, len(EXPRESSIONS) - 1)
-    try:
-        top, left, right, bottom, confidence = map(float, numbers)
-    except ValueError:
+    numbers = [value for value in map(codes.number, cells) if value is not None]
+    if number is None or label is None or len(numbers) < len(cells):
         return None
-    if number is None or label is None or not all(map(math.isfinite, (top, left, right, bottom, confidence))):
-        return None
+    top, left, right, bottom, confidence = numbers
     return Row(image, number, (left, top, right, bottom), confidence, label)

@@ -100,13 +100,17 @@ class MappingReport:
     def lines(self) -> list[str]:
         """Returns what a person should know, one sentence each; names that were simply kept are counted.
 
-        Nothing of classes or action units of which all were kept and none is absent.
+        Nothing of classes or action units of which all were kept and none is absent; of a corpus that has
+        none at all, that it has none.
         """
         lines = []
         for noun, mappings, absent in (
             ("expressions", self.expressions, self.absent_expressions),
             ("action units", self.aus, self.absent_aus),
         ):
+            if not mappings:
+                lines += [f"no {noun}"] if absent else []
+                continue
             same = [m.source for m in mappings if m.reason == "same name"]
             renamed = [f"{m.source} -> {m.target}" for m in mappings if m.target and m.source not in same]
             dropped = [f"{m.source} ({m.labels:,} labels, {m.reason})" for m in mappings if m.target is None]

@@ -5,7 +5,7 @@ Not a guesser: classes are names, never numbers, and a column that no rule knows
 =====================  ================================================================================
 column                 holds
 =====================  ================================================================================
-``path``               of the crop, a JPEG, relative to the folder of the table; empty where there is none
+``path``               of the crop, JPEG or PNG, relative to the table; empty where there is none
 ``clip``, ``frame``    id of the clip, and index of the frame in it from 0, in any order and with holes
 ``valence, arousal``   in [-1, 1]; empty or below -1 is unknown
 ``expression``         name of the class; empty or -1 is unknown
@@ -55,7 +55,7 @@ MAX_CLASSES = 127
 """As many as the labels of a frame can tell apart."""
 
 _KNOWN = ("path", "clip", "frame", "valence", "arousal", "expression", "split", "subject", "fps", "static")
-_UNIT = re.compile(r"AU0?[1-9][0-9]?")
+_UNIT = re.compile(r"AU0?([1-9][0-9]?)")
 _CLASS_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 Array = NDArray[Any]
@@ -121,6 +121,7 @@ def load(
     rows = tables.open_rows(path)
     columns = rows.table.names
     units = tuple(aus) or tuple(column for column in columns if _UNIT.fullmatch(column))
+    _check_spelling(rows, units, declared=bool(aus))
     timed = ("clip", "frame") if {"clip", "frame"} & set(columns) else ()
     tables.check_columns(rows, (*timed, *units))
     if not {*_KNOWN, *units} & set(columns):
@@ -137,6 +138,25 @@ def load(
             msg = f"{path}: {clip.id} is the name of a shard of static images: call the clip something else"
             raise CorpusError(msg)
     return Corpus(name, Path(root), "", classes, units, tuple(clips), tuple(notes))
+
+
+def _check_spelling(rows: Rows, units: Sequence[str], *, declared: bool) -> None:
+    """Passes if no column would go unread, or be read as another, for the way that its name is written."""
+    columns = rows.table.names
+    for name in columns:
+        plain = re.sub(r"[\s_-]", "", name).casefold()
+        known = plain.upper() if _UNIT.fullmatch(plain.upper()) else plain
+        wanted = known in _KNOWN or (known != plain and not declared)
+        if wanted and known not in columns and name not in (*_KNOWN, *units):
+            msg = f"{rows.path}: column {name!r} is not read: call it {known!r}, or something else"
+            raise CorpusError(msg)
+    numbers: dict[str, str] = {}
+    for name in units:
+        match = _UNIT.fullmatch(name)
+        other = numbers.setdefault(match[1] if match else name, name)
+        if other != name:
+            msg = f"{rows.path}: columns {other!r} and {name!r} are one action unit: keep one of them"
+            raise CorpusError(msg)
 
 
 def _file(root: Path) -> Path:
@@ -381,6 +401,9 @@ def _notes(rows: Rows, table: _Table, units: Sequence[str], threshold: int | Non
         notes.append(f"no column fps: {FPS:g} frames per second are assumed")
     if static := int(table.static.sum()):
         notes.append(f"{static} of {len(table.static)} rows are independent images")
+        shown = table.path.filter(pa.array(table.static)).drop_null()
+        if repeated := len(shown) - len(pc.unique(shown)):
+            notes.append(f"{repeated} of them name an image that an earlier one names: all were read")
     if units and threshold is not None:
         notes.append(f"action units are present from intensity {threshold} on")
     return notes

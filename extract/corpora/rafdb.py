@@ -71,7 +71,7 @@ def load(root: Path, edition: str, *, classes: str = "basic") -> Corpus:
         msg = f"rafdb: option classes: found {classes!r}, expected one of {', '.join(SETS)}"
         raise ConfigError(msg)
     root = Path(root)
-    base = root if root.name == classes else root / classes
+    base = root if root.absolute().name == classes else root / classes  # absolute: "." has no name
     path = base / LIST
     if not path.is_file():
         msg = (

@@ -1,4 +1,4 @@
-"""Splits of a corpus: k folds by subject or video, and the check that no person is on both sides.
+"""Splits of a corpus: k folds, or its test split to validate on, and the check that nobody is on both sides.
 
 Not the official splits, which a corpus reader knows, and not a comparison of pictures.
 """
@@ -62,7 +62,10 @@ def group(clip: Clip, by: Unit) -> str:
     if by == "video":
         return video(clip.id)
     if not clip.subject:
-        msg = f"clip {clip.id}: its subject is not known, so nothing can be split by subject: split by video"
+        msg = (
+            f"clip {clip.id}: its subject is not known, so nothing can be split by subject: set by: video, as"
+            " in {kfold: 5, fold: 0, by: video}"
+        )
         raise ConfigError(msg)
     return clip.subject
 
@@ -98,6 +101,36 @@ def kfold(corpus: Corpus, folds: Folds) -> Corpus:
     return replace(corpus, clips=tuple(clips), notes=(*corpus.notes, note))
 
 
+def validate_on_test(corpus: Corpus) -> Corpus:
+    """Makes the official test split the validation split, where the release has none of that name (RAF-DB).
+
+    That is the custom of the field for such corpora, and it is optimistic: the best epoch is chosen on what
+    is scored.
+
+    Raises:
+        ConfigError: there is a validation split already, or no label in the test split.
+    """
+    if any(clip.split == "validation" for clip in corpus.clips):
+        msg = f"{corpus.name} has a validation split: leave out split: {{validation: test}}, or choose folds"
+        raise ConfigError(msg)
+    tested = [clip for clip in corpus.clips if clip.split == "test"]
+    if not any(map(_is_labelled, tested)):
+        msg = (
+            f"{corpus.name} has no labelled test split ({len(tested)} test clips) to take for validation: "
+            "choose folds, such as split: {kfold: 5, fold: 0}"
+        )
+        raise ConfigError(msg)
+    note = (
+        f"the official test split is the validation split here ({len(tested)} clips): scores are optimistic, "
+        "for the best epoch is chosen on it"
+    )
+    logger.info("%s: %s", corpus.name, note)
+    clips = tuple(
+        replace(clip, split="validation") if clip.split == "test" else clip for clip in corpus.clips
+    )
+    return replace(corpus, clips=clips, notes=(*corpus.notes, note))
+
+
 def divided(clips: Sequence[Clip], by: Unit = "subject") -> dict[str, dict[str, str]]:
     """Returns subject or video -> split -> one of its clips, where labelled clips are in several splits.
 
@@ -125,7 +158,8 @@ def check(corpus: Corpus, by: Unit = "subject") -> None:
         )
         msg = (
             f"{corpus.name}: {len(leaks)} {by}s are in two splits, such as {some}: scores would be of people"
-            " seen in training; set corpus.split: {kfold: 5, fold: 0}, or corpus.leaks: report if it must be"
+            " seen in training; set corpus.split: {kfold: 5, fold: 0}, of a mixture the same split in all"
+            " parts that show them, or corpus.leaks: report if it must be"
         )
         raise CorpusError(msg)
 

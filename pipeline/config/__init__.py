@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.corpus import MIXTURE, Corpus, Folds, Part, Reading, Render
+from pipeline.config.corpus import MIXTURE, Corpus, Division, Part, Reading, Render
 from pipeline.config.features import Features
 from pipeline.config.section import TASKS, Section, known_edition
 from pipeline.config.sweep import Exclude, Halving, Product, Row, Sweep
@@ -20,9 +20,9 @@ __all__ = [
     "TASKS",
     "Config",
     "Corpus",
+    "Division",
     "Exclude",
     "Features",
-    "Folds",
     "Halving",
     "Part",
     "Product",

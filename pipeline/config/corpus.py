@@ -57,10 +57,15 @@ class Render(Section):
         return self
 
 
-class Folds(Section):
-    """A split in folds instead of the official one; see ``extract.corpora.splits``."""
+class Division(Section):
+    """Another split than the official one: folds, or another part for its test split.
 
-    kfold: Annotated[int, Field(ge=2)]
+    See ``extract.corpora.splits``.
+    """
+
+    validation: Literal["test"] | None = None
+    """The official split that is the validation split, where the release has none of that name (RAF-DB)."""
+    kfold: Annotated[int, Field(ge=2)] | None = None
     fold: NonNegativeInt = 0
     """The fold that is the validation split; the others are the training split."""
     by: Literal["subject", "video"] = "subject"
@@ -69,8 +74,13 @@ class Folds(Section):
 
     @model_validator(mode="after")
     def check_fold(self) -> Self:
-        """The fold exists."""
-        if self.fold >= self.kfold:
+        """There are folds or there is an official split, not both, and the fold exists."""
+        if (self.kfold is None) == (self.validation is None) or (
+            self.kfold is None and self.model_fields_set != {"validation"}
+        ):
+            msg = "expected official, {kfold: 5, fold: 0, by: subject, seed: 0} or {validation: test}"
+            raise ValueError(msg)
+        if self.kfold is not None and self.fold >= self.kfold:
             msg = f"fold {self.fold} of {self.kfold}: folds are counted from 0"
             raise ValueError(msg)
         return self
@@ -86,13 +96,13 @@ class Reading(Section):
     """Keywords of the reader, such as ``au_threshold``."""
     mapping: dict[str, str | None] = Field(default_factory=dict)
     """Class or AU of the corpus -> the one that it becomes here; null makes it unknown."""
-    split: Folds | None = None
-    """``official``, or ``{kfold: 5, fold: 0, by: subject}``."""
+    split: Division | None = None
+    """``official``, ``{kfold: 5, fold: 0, by: subject}`` or ``{validation: test}``."""
 
     @field_validator("split", mode="before")
     @classmethod
     def official(cls, value: object) -> object:
-        """Reads ``official`` as no folds."""
+        """Reads ``official`` as no other division."""
         return None if value == "official" else value
 
 

@@ -6,8 +6,8 @@ Not the counting, which is ``pipeline.doctor.census``; images are for ``pipeline
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from pipeline.config import Config
-from pipeline.corpus import undivided
+from pipeline.config import MIXTURE, Config
+from pipeline.corpus import indivisible
 from pipeline.doctor.census import Census, some
 from pipeline.doctor.finding import Finding
 from pipeline.rows import sweep_rows
@@ -58,12 +58,19 @@ def check_crops(census: Census) -> Iterator[Finding]:
     """Every clip has crops, and most labelled frames have one."""
     tallies = census.splits.values()
     frames, crops = sum(t.frames for t in tallies), sum(t.crops for t in tallies)
-    labelled = {t.split: max(t.labelled.values()) for t in tallies}
-    without = {t.split: max(t.labelled[task] - t.usable[task] for task in t.labelled) for t in tallies}
-    found = f"{frames - crops:,} of {frames:,} frames have no crop; of labelled frames at most " + ", ".join(
-        f"{lack:,} in {split}" for split, lack in without.items() if labelled[split]
+    found = f"{frames - crops:,} of {frames:,} frames have no crop"
+    share, worst = max(
+        (
+            (1 - t.usable[task] / known, f"{known - t.usable[task]:,} of {known:,} with {task} in {t.split}")
+            for t in tallies
+            for task, known in t.labelled.items()
+            if known
+        ),
+        default=(0.0, ""),
     )
-    if any(lack > MANY_MISSING * labelled[split] for split, lack in without.items()):
+    if share:
+        found += f"; of labelled frames at most {worst}"
+    if share > MANY_MISSING:
         remedy = "they are trained and scored by what lies around them: look whether the crops are complete"
         yield Finding("crops", "WARN", found, remedy)
     else:
@@ -102,8 +109,8 @@ def check_coverage(config: Config, census: Census) -> Iterator[Finding]:
                 lacking.setdefault(task, []).append(f"no labelled frame with a crop in {split}")
     for task, reasons in lacking.items():
         remedy = f"take {task} out of the sweep, or add annotations of it"
-        if any(SCORED in reason for reason in reasons):
-            remedy += ", or set corpus.split: {kfold: 5, fold: 0}"
+        if census.splits[TRAIN].usable[task]:
+            remedy += f", or {division(config, census)}"
         yield Finding("labels", "FAIL", f"{task} has {' and '.join(reasons)}", remedy)
     if fine := [task for task in tasks if task not in lacking]:
         counts = ", ".join(
@@ -111,6 +118,17 @@ def check_coverage(config: Config, census: Census) -> Iterator[Finding]:
             for task in fine
         )
         yield Finding("labels", "PASS", f"labelled frames, train + validation: {counts}")
+
+
+def division(config: Config, census: Census) -> str:
+    """Returns how to get a validation split that this corpus can have."""
+    train, test = census.splits[TRAIN], census.splits["test"]
+    by = ", by: video" if train.nameless else ""
+    folds = f"{{kfold: 5, fold: 0{by}}}"
+    if config.corpus.kind == MIXTURE:
+        return f"score parts that have it (corpus.score), and give them a split, such as {folds}"
+    taken = any(test.labelled.values()) and not census.splits[SCORED].clips
+    return f"set corpus.split: {folds}" + (" or {validation: test}" if taken else "")
 
 
 def check_cells(census: Census) -> Finding:
@@ -147,7 +165,7 @@ def check_distributions(config: Config, census: Census) -> Iterator[Finding]:
             if split == TRAIN:
                 effect = f"nothing teaches them, so F1 ({task}) will hardly pass {left:.3f}"
             said = f"no {what} of {', '.join(absent)} in {split}: {effect}"
-            remedy = f"leave them out by {key}, add a corpus that has them, or divide anew by corpus.split"
+            remedy = f"leave them out by {key}, add a corpus that has them, or divide anew (split)"
             found.append(Finding(task, "WARN", said, remedy))
     for task in ("V", "A"):
         for split in (TRAIN, SCORED):
@@ -164,21 +182,23 @@ def check_people(config: Config, corpus: "Corpus", census: Census) -> Iterator[F
     """No subject and no video is in two splits."""
     from extract.corpora import splits
 
-    unit = undivided(config)
     units: tuple[Unit, ...] = ("subject", "video")
     leaks = {by: splits.divided(corpus.clips, by) for by in units}
+    kept = splits.divided(indivisible(config, corpus))
     for by in units:
-        if not leaks[by] or (by != unit and leaks[by].keys() == leaks[unit].keys()):
+        if not leaks[by] or (by == "video" and leaks[by].keys() == leaks["subject"].keys()):
             continue
         each = (
             f"{name} in {' and '.join(f'{split} ({clip})' for split, clip in places.items())}"
             for name, places in leaks[by].items()
         )
         found = f"{len(leaks[by])} {by}s are in two splits: {some(each)}"
-        refused = by == unit and config.corpus.leaks == "refuse"
+        refused = config.corpus.leaks == "refuse" and not kept.keys().isdisjoint(leaks[by])
         remedy = "set corpus.split: {kfold: 5, fold: 0}"
+        if config.corpus.kind == MIXTURE:
+            remedy = "give all parts that show them the same split: {kfold: 5, fold: 0}"
         remedy += (
-            ", or corpus.leaks: report if it must be" if refused else "; scores are of people seen before"
+            ", or set corpus.leaks: report if it must be" if refused else "; scores are of people seen before"
         )
         yield Finding("people", "FAIL" if refused else "WARN", found, remedy)
     if not any(leaks.values()):

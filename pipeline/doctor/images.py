@@ -213,4 +213,8 @@ def _groups(
 
 
 def _place(clips: "Sequence[Clip]", clip: int, frame: int) -> str:
-    return f"{clips[clip].split} {clips[clip].id} frame {frame}"
+    place = f"{clips[clip].split} {clips[clip].id}"
+    path = clips[clip].frames[frame]
+    if clips[clip].static and path is not None:  # the row of a shard says nothing to anybody
+        return f"{place} image {path.name}"
+    return f"{place} frame {frame}"

@@ -1,6 +1,7 @@
 """The AFEW-VA reader: whole tenths of valence and arousal, clips in several archives, subjects by actor."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,3 +118,9 @@ def test_pictures_far_beyond_the_last_rating_are_refused(tmp_path):
         CorpusError, match=r"00006.png: beyond the end of .*001.json, whose last frame number is 3"
     ):
         load(tmp_path)
+
+
+def test_the_root_may_be_the_working_directory(tmp_path, monkeypatch):
+    afew_va(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert [clip.id for clip in load(Path()).clips] == ["001"]

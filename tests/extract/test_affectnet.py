@@ -149,7 +149,7 @@ def test_whole_pictures_are_read_only_when_asked_for(tmp_path):
     (tmp_path / "faces").rename(tmp_path / "elsewhere")
     touch(tmp_path / "Manually_Annotated_Images", ["1/a.PNG"])
     (tmp_path / "Manually_Annotated_file_lists" / "validation.csv").unlink()
-    with pytest.raises(CorpusError, match=r"no folder faces .*cut_faces\(root\)"):
+    with pytest.raises(CorpusError, match=r"no folder faces .*facets cut affectnet"):
         load("affectnet", tmp_path)
     corpus = load("affectnet", tmp_path, cropped=False)
     assert corpus.clips[0].frames[0] == tmp_path / "Manually_Annotated_Images" / "1" / "a.PNG"

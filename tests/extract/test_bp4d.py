@@ -133,3 +133,11 @@ def test_a_file_with_a_header_alone_is_refused(tmp_path):
     path.write_text(BP4D_HEADER)
     with pytest.raises(CorpusError, match="no row"):
         load(tmp_path)
+
+
+def test_intensities_of_one_video_in_both_folders_are_refused(tmp_path):
+    bp4d(tmp_path)
+    for folder in ("AU-INT", "AU-Intensity-Codes3.0"):
+        put(tmp_path / folder / "AU06" / "F001_T1_AU06.csv", "1,3\n")
+    with pytest.raises(CorpusError, match=r"are both of AU06 of F001_T1: keep one of them"):
+        load(tmp_path, au_threshold=2)

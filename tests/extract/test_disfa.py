@@ -170,3 +170,10 @@ def test_the_number_at_the_end_of_a_name_is_the_frame(tmp_path, name):
     disfa(tmp_path)
     (tmp_path / "Images/SN001/00002.jpg").rename(tmp_path / "Images/SN001" / name)
     assert load(tmp_path).clips[0].frames[1] == tmp_path / "Images/SN001" / name
+
+
+def test_two_files_of_one_unit_of_one_subject_are_refused(tmp_path):
+    path = disfa(tmp_path)
+    (path.parent / "SN001_au01.txt").write_text(path.read_text())
+    with pytest.raises(CorpusError, match=r"SN001_au1\.txt and .*SN001_au01\.txt are both of AU1 of SN001"):
+        load(tmp_path)

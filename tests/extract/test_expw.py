@@ -70,7 +70,7 @@ def test_a_line_that_is_there_twice_is_read_once_and_noted(tmp_path):
 def test_without_crops_the_error_says_how_to_make_them(tmp_path):
     touch(tmp_path / "origin", ["a.jpg"])
     write(tmp_path / "label.lst", ["a.jpg 0 1 2 3 4 5 6"])
-    with pytest.raises(CorpusError, match=r"no folder faces .* by extract\.corpora\.expw\.cut_faces\(root\)"):
+    with pytest.raises(CorpusError, match=r"no folder faces .* by facets cut expw"):
         load("expw", tmp_path)
 
 

@@ -320,3 +320,35 @@ def test_a_manifest_goes_to_the_lists_of_an_experiment_by_name(tmp_path):
 
 def test_tables_of_any_suffix_are_opened_by_the_readers_of_features():
     assert set(tables.OPEN) == {".csv", ".tsv", ".parquet"}
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("Path,AU4", "column 'Path' is not read: call it 'path', or something else"),
+        ("path,Expression", "column 'Expression' is not read: call it 'expression'"),
+        ("path,au4", "column 'au4' is not read: call it 'AU4'"),
+        ("path,AU_04", "column 'AU_04' is not read: call it 'AU04'"),
+        ("AU4,AU04", "columns 'AU4' and 'AU04' are one action unit"),
+    ],
+)
+def test_a_column_that_is_nearly_one_is_refused_instead_of_left_unread(tmp_path, header, told):
+    write(tmp_path / "manifest.csv", [header, "0,0"])
+    with pytest.raises(CorpusError, match=told):
+        load("manifest", tmp_path)
+
+
+def test_a_column_beside_the_one_that_is_read_may_be_called_alike(tmp_path):
+    touch(tmp_path, ["a.jpg"])
+    write(tmp_path / "manifest.csv", ["path,Path,AU4,AU_c,AU45_r", "a.jpg,/old/a.jpg,1,0.5,3.1"])
+    corpus = load("manifest", tmp_path)
+    assert corpus.au_names == ("AU4",)
+    assert noted(corpus, "columns that were not read: Path, AU_c, AU45_r")
+
+
+def test_an_image_that_two_rows_name_is_read_twice_and_noted(tmp_path):
+    touch(tmp_path, ["a.jpg"])
+    write(tmp_path / "manifest.csv", ["path,expression", "a.jpg,sad", "a.jpg,joy"])
+    assert noted(
+        load("manifest", tmp_path), "1 of them name an image that an earlier one names: all were read"
+    )

@@ -84,3 +84,9 @@ def test_its_classes_go_to_those_of_an_edition_by_name(tmp_path):
     mapped, _ = labelspace.to_space(load("rafdb", tmp_path), EXPR_7, (), {})
     found = [EXPR_7[value] for value in mapped.clips[0].labels.expression]
     assert found == list(reader.BASIC)
+
+
+def test_the_root_may_be_the_working_directory(tmp_path, monkeypatch):
+    rafdb(tmp_path, [("train_00001.jpg", 5)])
+    monkeypatch.chdir(tmp_path / "basic")
+    assert len(load("rafdb", ".").clips) == 1

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_corpora import make_clip, make_corpus
 
-from extract.corpora.splits import Folds, check, divided, kfold, video
+from extract.corpora.splits import Folds, check, divided, kfold, validate_on_test, video
 from stores.errors import ConfigError, CorpusError
 
 SUBJECTS = [f"SN{i:03d}" for i in range(1, 28)]
@@ -96,3 +96,28 @@ def test_a_test_clip_without_labels_leaks_nothing_and_one_with_labels_does():
     clips = [make_clip("a", subject="p"), make_clip("b", "test", subject="p")]
     assert not divided(clips)
     assert divided([clips[0], make_clip("b", "test", subject="p", expression=1)])
+
+
+def test_the_official_test_split_validates_where_there_is_no_other_and_that_is_noted():
+    clips = [make_clip("a"), make_clip("b", "test", expression=1), make_clip("c", "test")]
+    taken = validate_on_test(make_corpus(clips))
+    assert [clip.split for clip in taken.clips] == ["train", "validation", "validation"]
+    assert "scores are optimistic, for the best epoch is chosen on it" in taken.notes[-1]
+    check(taken)
+
+
+@pytest.mark.parametrize(
+    ("splits", "told"),
+    [
+        (("train", "validation", "test"), "made has a validation split: leave out"),
+        (("train", "train", "train"), r"no labelled test split \(0 test clips\)"),
+        (("train", "train", "unlabelled"), r"no labelled test split \(1 test clips\)"),
+    ],
+)
+def test_a_test_split_is_not_taken_where_it_is_not_needed_or_not_labelled(splits, told):
+    clips = [
+        make_clip(f"c{k}", "test") if split == "unlabelled" else make_clip(f"c{k}", split, expression=1)
+        for k, split in enumerate(splits)
+    ]
+    with pytest.raises(ConfigError, match=told):
+        validate_on_test(make_corpus(clips))

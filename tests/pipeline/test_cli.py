@@ -1,5 +1,6 @@
 """The command line: help, exit codes, one-line errors, and what it does not import."""
 
+import importlib
 import logging
 import os
 import resource
@@ -8,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import stores
+from extract.corpora import KINDS
 from pipeline.cli import facets, main
 from pipeline.config import Config
 from pipeline.configfile import load
@@ -22,6 +25,7 @@ from stores.testing import feature_spec
 COMMANDS = [
     "convert",
     "crop",
+    "cut",
     "doctor",
     "features",
     "import",
@@ -216,6 +220,33 @@ def store(tmp_path):
         "one", {"features": features, "frame": np.arange(6, dtype=np.int32), "valid": np.ones(6, bool)}
     )
     return made
+
+
+def test_cut_makes_the_crops_of_a_list_of_boxes_and_lists_pictures_that_cannot_be_read(run, tmp_path):
+    code, _, err = run("cut", "expw", tmp_path)
+    assert (code, "label.lst: cannot be read" in err) == (FAILED, True)
+    lines = ["a.jpg 0 1 2 9 8 99.5 3", "a.jpg 1 0 0 5 5 99.5 6", "b.jpg 0 0 0 5 5 99.5 1"]
+    (tmp_path / "label.lst").write_text("\n".join(lines))
+    code, _, err = run("cut", "expw", tmp_path)
+    assert (code, "no folder origin" in err) == (FAILED, True)
+    (tmp_path / "origin").mkdir()
+    assert run("cut", "expw", tmp_path)[0] == FAILED
+    Image.new("RGB", (20, 20), "grey").save(tmp_path / "origin" / "a.jpg")
+    code, out, err = run("cut", "expw", tmp_path, "--margin", "0.5")
+    assert (code, out) == (PARTLY, f"{tmp_path / 'faces'}: 2 faces cut, 0 were there already\n")
+    assert f"error: picture {tmp_path / 'origin' / 'b.jpg'}: " in err
+    assert sorted(path.name for path in (tmp_path / "faces").iterdir()) == ["a_0.jpg", "a_1.jpg"]
+    Image.new("RGB", (20, 20), "grey").save(tmp_path / "origin" / "b.jpg")
+    assert run("cut", "expw", tmp_path)[:2] == (
+        DONE,
+        f"{tmp_path / 'faces'}: 1 faces cut, 2 were there already\n",
+    )
+
+
+def test_cut_offers_the_kinds_that_list_boxes():
+    offered = next(option.type.choices for option in facets.commands["cut"].params if option.name == "kind")
+    boxed = [kind for kind, module in KINDS.items() if hasattr(importlib.import_module(module), "cut_faces")]
+    assert sorted(offered) == sorted(boxed)
 
 
 def test_verify_passes_an_intact_store_and_names_a_damaged_clip(run, store):

@@ -1,12 +1,15 @@
 """Configurations: what is accepted, and how a mistake is answered."""
 
+import re
 from dataclasses import asdict, fields
+from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import BaseModel
 
-from pipeline.config import Config, Render
+from extract.corpora import KINDS
+from pipeline.config import Config, Corpus, Render
 from pipeline.config import Training as TrainingSection
 from pipeline.configfile import PACKAGED, known_keys, load, packaged_path
 from pipeline.rows import sweep_rows
@@ -259,3 +262,22 @@ def test_every_setting_of_the_renderer_can_be_set_and_has_its_default():
     from extract.corpora.rendered import RenderSettings
 
     assert Render().model_dump() == asdict(RenderSettings())
+
+
+def test_every_corpus_in_the_documentation_is_a_valid_one():
+    docs = Path(__file__).parents[2] / "docs"
+    found = [
+        section
+        for name in ("CORPORA.md", "RECIPES.md")
+        for block in re.findall(r"(?ms)^```yaml\n(.*?)^```", (docs / name).read_text(encoding="utf-8"))
+        for section in re.findall(r"(?m)^corpus:.*\n(?:[ ].*\n)*", block)
+    ]
+    kinds = [Corpus(**yaml.safe_load(section)["corpus"]).kind for section in found]
+    assert kinds == ["mixture", "rafdb", "disfa"]
+
+
+def test_the_overview_of_corpora_lists_every_kind_once():
+    text = (Path(__file__).parents[2] / "docs" / "CORPORA.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"(?m)^\| \[`(\w+)`\]\(#\1\)", text)) == sorted(KINDS)
+    headings = re.findall(r"(?m)^###? (\w+)$", text)
+    assert sorted(headings) == sorted(KINDS)

@@ -82,6 +82,29 @@ def test_a_task_of_the_sweep_without_labels_in_a_split_fails_with_the_remedy(con
     assert found[0].found == "V has no labelled frame with a crop in train"
 
 
+def test_the_remedy_for_a_split_that_lacks_is_one_that_this_corpus_can_have(config):
+    def remedy(whom, settings=config):
+        found = list(checks.check_coverage(settings, take(whom)))
+        return next(f.remedy for f in found if f.found == "V has no labels in validation")
+
+    people = whole("t", "train")
+    shard = whole("train-00000", "train", subject="")
+    assert remedy(corpus(people)).endswith("or set corpus.split: {kfold: 5, fold: 0}")
+    assert remedy(corpus(shard)).endswith("{kfold: 5, fold: 0, by: video}")
+    tested = corpus(shard, whole("test-00000", "test", subject=""))
+    assert remedy(tested).endswith("{kfold: 5, fold: 0, by: video} or {validation: test}")
+    parts = {"a": {"kind": "disfa", "root": "/nowhere"}}
+    mixture = configure("/nowhere", corpus={"kind": "mixture", "parts": parts, "score": ["a"]})
+    assert remedy(tested, mixture).endswith(
+        "score parts that have it (corpus.score), and give them a split, such as {kfold: 5, fold: 0,"
+        " by: video}"
+    )
+    nobody = corpus(clip("t", "train", [True], classes=[0]), clip("v", "validation", [True], classes=[0]))
+    found = list(checks.check_coverage(config, take(nobody)))
+    assert found[0].found == "V has no labels in train and no labels in validation"
+    assert "split" not in found[0].remedy
+
+
 def test_a_task_that_no_row_trains_may_lack_labels():
     config = configure("/nowhere", sweep={"rows": [{"tasks": ["EXPR"]}]})
     census = take(
@@ -151,6 +174,16 @@ def test_clips_without_any_crop_and_many_labelled_frames_without_one_are_warning
     assert "1 clips have no crop at all and will not be extracted: none" in found[1].found
     unlabelled = clip("sparse", "train", [True] + [False] * 99, va=[0.5])
     assert [f.status for f in checks.check_crops(take(corpus(unlabelled)))] == ["PASS"]
+
+
+def test_missing_crops_of_one_task_are_not_hidden_by_the_labels_of_another():
+    present = [True] * 190 + [False] * 10
+    lacking = clip("a", "train", present, va=np.zeros(200), classes=[-1] * 180 + [0] * 20)
+    (found,) = checks.check_crops(take(corpus(lacking)))
+    assert (found.status, found.found) == (
+        "WARN",
+        "10 of 200 frames have no crop; of labelled frames at most 10 of 20 with EXPR in train",
+    )
 
 
 def test_a_video_in_two_splits_is_found_although_its_two_people_are_subjects_of_their_own(config):

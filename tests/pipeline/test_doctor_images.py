@@ -29,6 +29,17 @@ def test_repeated_images_are_told_apart_by_where_the_other_one_is(tmp_path):
     assert (found.status, "divide anew" in found.remedy) == ("WARN", True)
 
 
+def test_a_repeated_image_of_a_shard_is_told_by_its_file(tmp_path):
+    shards = [
+        write(clip(name, split, [True], root=tmp_path, static=True), {0: jpeg(0)})
+        for name, split in (("train-00000", "train"), ("validation-00000", "validation"))
+    ]
+    seen = repeats(corpus(*shards))
+    assert seen.examples == (
+        "train train-00000 image 00001.jpg is validation validation-00000 image 00001.jpg",
+    )
+
+
 def test_an_image_whose_size_nobody_shares_is_not_read(tmp_path):
     contents = {k: b"x" * (10 + k) for k in range(6)}
     seen = repeats(corpus(write(clip("a", "train", [True] * 6, root=tmp_path), contents)))

@@ -10,16 +10,17 @@ import numpy as np
 import pytest
 import toy_corpora
 import yaml
+from pydantic import ValidationError
 
 import stores
 from extract import corpora
-from pipeline.config import Config
+from pipeline.config import Config, Corpus, Division
 from pipeline.configfile import load
 from pipeline.corpus import read_corpus
 from pipeline.data import open_data
 from pipeline.features import make_features
 from pipeline.sweep import run_sweep
-from pipeline.tabulate import make_table
+from pipeline.tabulate import corpus_note, make_table
 from pipeline.workdir import work_dir
 from stores.editions import AU_12, EXPR_8
 from stores.errors import ConfigError, CorpusError
@@ -202,6 +203,67 @@ def test_a_person_in_two_splits_is_refused_and_only_reported_where_that_is_asked
     corpus, _ = read_corpus(configure(corpus__parts=parts, corpus__leaks="report"), tmp_path)
     assert "again.w" in [clip.id for clip in corpus.clips]
     assert "are in two splits" in caplog.text
+
+
+def test_images_that_are_split_by_video_excuse_nobody_else_from_keeping_people_apart(
+    made, configure, tmp_path
+):
+    shards = [(f"train-{k:05d}", "train", "") for k in range(8)]
+    toy_corpora.write(tmp_path / "shards", "expw", ["Happy"], [], shards, static=True, values=False)
+    toy_corpora.write(tmp_path / "again", "affwild2", ["Neutral"], [], [("w", "train", "v2")], seed=4)
+    parts = yaml.safe_load(EXPERIMENT.replace("ROOT", str(tmp_path)))["corpus"]["parts"]
+    folds = {"kfold": 2, "fold": 0, "by": "video"}
+    parts["shards"] = {"kind": "toy", "root": str(tmp_path / "shards"), "split": folds}
+    parts["again"] = {"kind": "toy", "root": str(tmp_path / "again")}
+    changes = {"corpus__parts": parts, "corpus__score": ["videos", "shards"]}
+    with pytest.raises(CorpusError, match=r"affwild2\.v2 in train \(again\.w\) and validation"):
+        read_corpus(configure(**changes), tmp_path)
+    parts["videos"]["split"] = folds | {"seed": 3}  # asked for: people of it may be on both sides
+    read_corpus(configure(**changes), tmp_path)
+
+
+@pytest.mark.parametrize("fold", [None, {"validation": "test"}])
+def test_an_official_test_split_can_be_the_validation_split_and_the_table_says_so(
+    made, configure, tmp_path, fold
+):
+    corpus = {
+        "kind": "toy",
+        "root": tmp_path / "images",
+        "edition": "abaw5",
+        "expressions": ["Happy", "Anger"],
+    }
+    config = configure().model_copy(update={"corpus": Corpus(**corpus, split=fold or "official")})
+    read, _ = read_corpus(config, tmp_path / "images")
+    assert {clip.id: clip.split for clip in read.clips} == {
+        "train-00000": "train",
+        "test-00000": "validation" if fold else "test",
+    }
+    assert ("official test split, on which the best epoch is chosen" in corpus_note(config)) == bool(fold)
+
+
+def test_the_table_says_how_each_part_was_divided(made, configure):
+    parts = configure().corpus.parts
+    parts = {"videos": parts["videos"].model_copy(update={"split": Division(kfold=5, fold=2)})}
+    config = configure()
+    config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"parts": parts})})
+    assert corpus_note(config) == (
+        "a mixture of videos (weight 1, scored, validated on fold 2 of 5 by subject)"
+    )
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {},
+        {"fold": 1},
+        {"validation": "test", "kfold": 5},
+        {"validation": "test", "by": "video"},
+        {"validation": "train"},
+    ],
+)
+def test_a_division_is_folds_or_an_official_split_and_not_both(split):
+    with pytest.raises(ValidationError, match=r"expected official, |Input should be 'test'"):
+        Division(**split)
 
 
 def test_a_single_corpus_can_be_split_in_folds(made, tmp_path):
