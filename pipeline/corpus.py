@@ -3,14 +3,18 @@
 Not a reader: those are ``extract.corpora``, one module each.
 """
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import MIXTURE, Config, Reading
+from pipeline.workdir import WorkDir
+from stores import documents
+from stores.documents import Json
 from stores.editions import edition as edition_named
-from stores.errors import CorpusError
+from stores.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
     from extract.corpora import Clip, Corpus
@@ -75,6 +79,35 @@ def read_divided(config: Config, root: Path) -> "tuple[Corpus, dict[str, Mapping
         for line in report.lines():
             logger.info("%s: %s", name, line)
     return replace(corpus, edition=settings.edition), reports
+
+
+def section(config: Config) -> dict[str, Json]:
+    """Returns the settings that decide the labels, where they are not the default; no folders."""
+    given = config.corpus.model_dump(mode="json", exclude_defaults=True)
+    document = {key: value for key, value in given.items() if key not in ("root", "render", "leaks")}
+    for part in document.get("parts", {}).values():
+        del part["root"]
+    return document
+
+
+def require_section(config: Config, place: WorkDir) -> None:
+    """Passes if the labels of an experiment were made by its present configuration, or nobody knows by which.
+
+    Raises:
+        ConfigError: they were made by another one; says what differs.
+    """
+    if not place.corpus_section.exists():
+        logger.info("nobody wrote down by which configuration %s was made", place.labels)
+        return
+    made, asked = documents.read(place.corpus_section), section(config)
+    for key in sorted({*made, *asked}):
+        if made.get(key) != asked.get(key):
+            msg = (
+                f"corpus.{key} is {json.dumps(asked.get(key, 'the default'))}, and the labels in"
+                f" {place.labels} were made with {json.dumps(made.get(key, 'the default'))}: run facets"
+                " features first, with the same options"
+            )
+            raise ConfigError(msg)
 
 
 def target_names(config: Config) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from pipeline import runs as ledger
 from pipeline.config import Config, Halving
+from pipeline.corpus import require_section
 from pipeline.data import SCORED, TRAIN, Data, open_data, records_of
 from pipeline.halving import rungs, survivors
 from pipeline.plan import PlannedRun, groups, plan, shared_settings
@@ -29,6 +30,7 @@ def describe_plan(config: Config, place: WorkDir) -> str:
     """
     from pipeline.sweep import replicas
 
+    require_section(config, place)
     data = open_data(place)
     planned = plan(config, data.digests)
     left = ledger.unfinished(planned, place.runs)

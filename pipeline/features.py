@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import stores
 from pipeline.cluster import Cluster, threads_of
 from pipeline.config import Config
-from pipeline.corpus import read_corpus
+from pipeline.corpus import read_corpus, section
 from pipeline.data import disagreements, open_stores, records_of
 from pipeline.extraction import Work, extract_here, extract_on, load_backbone
 from pipeline.runs import replace
@@ -131,9 +131,13 @@ def make_labels(config: Config, place: WorkDir, progress: Progress) -> "tuple[Co
         make_corpus(config, place.corpus, progress)
     corpus, reports = read_corpus(config, place.corpus)
     report = write_labels(corpus, place.labels, config.features.backend, progress)
-    content = documents.render({part: mapped.to_json() for part, mapped in reports.items()})
-    if not place.mapping.exists() or place.mapping.read_bytes() != content:
-        replace(place.mapping, content)
+    for path, document in (
+        (place.mapping, {part: mapped.to_json() for part, mapped in reports.items()}),
+        (place.corpus_section, section(config)),
+    ):
+        content = documents.render(document)
+        if not path.exists() or path.read_bytes() != content:
+            replace(path, content)
     return corpus, report
 
 

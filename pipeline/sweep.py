@@ -15,6 +15,7 @@ from pipeline import rules
 from pipeline import runs as ledger
 from pipeline.cluster import Cluster, connected, run_tasks, threads_of
 from pipeline.config import Config
+from pipeline.corpus import require_section
 from pipeline.data import SCORED, Data, open_data, records_of
 from pipeline.groups import Group
 from pipeline.plan import PlannedRun, plan
@@ -66,6 +67,7 @@ def run_sweep(
         ConfigError: ``only`` names a run that is not planned, or the cluster cannot be reached.
         FacetsError: the stores are missing, or do not hold what the sweep needs.
     """
+    require_section(config, place)
     data = open_data(place)
     wanted = chosen(plan(config, data.digests), only)
     grouping.clean(wanted, place.runs)

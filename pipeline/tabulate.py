@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from pipeline.config import MIXTURE, Config, Reading
+from pipeline.corpus import require_section
 from pipeline.data import SCORED, Data, open_data
 from pipeline.plan import plan
 from pipeline.report import as_markdown, write_table
@@ -46,6 +47,7 @@ def make_table(config: Config, place: WorkDir) -> tuple[Table, list[Path]]:
     Raises:
         FacetsError: the stores are missing, or a result is damaged.
     """
+    require_section(config, place)
     data = open_data(place)
     scored = scored_split(data, config.table.edition, place.splits)
     built = build_table(place.runs, plan(config, data.digests), provenance(config, data, scored))

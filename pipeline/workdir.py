@@ -21,6 +21,7 @@ class WorkDir:
         reductions: folder of the stores of features reduced to principal axes.
         imported: whether that store was given as it is, instead of being made by ``facets features``.
         labels: the label store.
+        corpus_section: the configuration that the labels were made by, see ``pipeline.corpus.section``.
         mapping: how the names of its labels were mapped, see ``extract.corpora.labelspace``.
         runs: one folder per run id.
         splits: facts of the scored split, see ``pipeline.splits``.
@@ -30,6 +31,7 @@ class WorkDir:
     corpus: Path
     features: Path
     labels: Path
+    corpus_section: Path
     mapping: Path
     runs: Path
     splits: Path
@@ -49,6 +51,7 @@ def work_dir(config: Config, work: Path | None = None) -> WorkDir:
         corpus=config.corpus.root or data / "corpus",
         features=config.features.store or data / "features" / stream_name(config),
         labels=data / "labels",
+        corpus_section=data / "corpus.json",
         mapping=data / "mapping.json",
         runs=data / "runs",
         splits=data / "splits.json",

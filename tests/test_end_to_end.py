@@ -129,7 +129,8 @@ def extracted(work, tmp_path):
     """A work directory of its own with the stores, and without runs."""
     for name in ("features", "labels"):
         shutil.copytree(work / name, tmp_path / "again" / name)
-    shutil.copy2(work / "mapping.json", tmp_path / "again")
+    for name in ("mapping.json", "corpus.json"):
+        shutil.copy2(work / name, tmp_path / "again")
     return tmp_path / "again"
 
 
@@ -375,7 +376,7 @@ def test_a_bad_corpus_is_answered_in_one_line_and_committed_clips_stay(
     root = tmp_path / "damaged"
     shutil.copytree(corpus, root)
     damage(root)
-    others = {"four", "one", "mapping"}
+    others = {"four", "one", "mapping", "corpus"}
     before = {path: at for path, at in snapshot(extracted).items() if path.stem not in others}
     found, _, err = facets("features", "--set", f"corpus.root={root}", work=extracted)
     assert found == code, err

@@ -327,3 +327,21 @@ def test_shards_are_stored_as_static_with_their_weight(made, configure, tmp_path
     attrs = labels.record("images.train-00000").attrs
     assert (attrs["static"], attrs["weight"], attrs["corpus"]) == (True, 2.0, "expw")
     assert np.isnan(labels.read("images.train-00000", "valence")).all()
+
+
+@pytest.mark.parametrize("command", [run_sweep, make_table], ids=["sweep", "table"])
+def test_labels_that_other_settings_made_are_not_trained_on_or_described(
+    made, configure, tmp_path, monkeypatch, command
+):
+    config = configure()
+    place = work_dir(config, tmp_path / "work")
+    make_features(config, place)
+    changed = configure(corpus__mapping={"Contempt": None})
+    with pytest.raises(ConfigError, match=r'corpus\.mapping is {"Contempt": null}, and .* made with'):
+        command(changed, place)
+
+    parts = {
+        name: part.model_dump(mode="json", exclude_unset=True) for name, part in config.corpus.parts.items()
+    }
+    moved = {name: part | {"root": f"/elsewhere/{name}"} for name, part in parts.items()}
+    command(configure(corpus__parts=moved), place)
