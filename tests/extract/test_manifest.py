@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_trees import load, noted, touch, write
 
-from extract.corpora import Corpus, labelspace, manifest, tables
+from extract.corpora import Corpus, labelspace, manifest_columns, tables
 from stores.editions import AU_12, EXPR_8
 from stores.errors import ConfigError, CorpusError
 
@@ -292,7 +292,11 @@ def test_a_header_that_says_nothing_or_half_of_what_a_clip_needs_is_refused(tmp_
 
 
 def test_too_many_classes_are_refused(tmp_path):
-    csv_of(tmp_path, "clip,frame,expression", *[f"c,{i},class {i}" for i in range(manifest.MAX_CLASSES + 1)])
+    csv_of(
+        tmp_path,
+        "clip,frame,expression",
+        *[f"c,{i},class {i}" for i in range(manifest_columns.MAX_CLASSES + 1)],
+    )
     assert "expected at most 127 different classes" in refusal(tmp_path)
 
 
