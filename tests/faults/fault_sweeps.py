@@ -148,9 +148,7 @@ def _import_training() -> None:
         "pipeline.sweep",
         "pipeline.training",
         "pipeline.progress",
-        "extract.engine",
         "temporal.training",
-        "torch._dynamo",
     ):
         importlib.import_module(name)
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -37,13 +37,15 @@ def test_sweeps_killed_at_random_times_end_in_the_bytes_of_an_uninterrupted_one(
 def test_workers_killed_while_they_train_give_the_bytes_of_one_process(size, tmp_path, monkeypatch):
     import torch
 
+    for module in (cluster, sweep):
+        monkeypatch.setattr(module, "threads_of", lambda workers: 1)
     threads = torch.get_num_threads()
-    torch.set_num_threads(cluster.threads_of(2))
+    torch.set_num_threads(1)
     try:
         reference, _ = _sweep(tmp_path / "alone", None)
     finally:
         torch.set_num_threads(threads)
-    wanted = size.of(1, 12)
+    workers, wanted = size.of(1, 2), size.of(1, 12)
     kills, chance = [], random.Random(0)
     connected = cluster.connected
     for number in range(20):
@@ -67,7 +69,7 @@ def test_workers_killed_while_they_train_give_the_bytes_of_one_process(size, tmp
 
         with monkeypatch.context() as patch:
             patch.setattr(sweep, "connected", Watched)
-            found, failures = _sweep(folder, Cluster(workers=2))
+            found, failures = _sweep(folder, Cluster(workers=workers))
         assert failures == {}
         assert found == reference
         if len(kills) >= wanted:

@@ -215,8 +215,6 @@ def test_runs_on_which_workers_die_fail_with_that_reason(work, monkeypatch):
     assert len(list(work.glob("runs/*/error.json"))) == 8
 
 
-def test_workers_of_a_running_scheduler_give_the_bytes_of_one_process(work, alone):
-    with cluster.connected(Cluster(workers=1), "cpu") as client:
-        client.run(torch.set_num_threads, torch.get_num_threads())
-        assert train(work, "--scheduler", client.scheduler.address).return_value == DONE
+def test_workers_of_a_running_scheduler_give_the_bytes_of_one_process(work, alone, running):
+    assert train(work, "--scheduler", running.scheduler_address).return_value == DONE
     assert results(work) == alone
