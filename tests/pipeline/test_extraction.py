@@ -10,7 +10,6 @@ from functools import partial
 import dask
 import distributed  # noqa: F401 (before dask.config.set: it brings its own defaults)
 import pytest
-import torch
 from click.testing import CliRunner
 
 import stores
@@ -23,7 +22,10 @@ from pipeline.configfile import load
 from pipeline.extraction import Work, extract_on, shards
 from stores.testing import feature_spec
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.usefixtures("threads_of_a_worker"),
+]
 
 FRAMES = 60
 SMALL = [
@@ -47,14 +49,6 @@ def features(work, *options):
     store = stores.open(path)
     assert stores.verify(path).ok
     return {clip: store.record(clip).arrays for clip in store.clips()}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads_of_a_worker():
-    before = torch.get_num_threads()
-    torch.set_num_threads(cluster.threads_of(2))
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
