@@ -67,6 +67,7 @@ def features_command(corpus: Path, backend: str, work: Path) -> list[str]:
         "features.backend": backend,
         "features.device": "cpu",
         "features.batch_size": "8",
+        "features.image_size": "64",
     }
     chosen = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     return ["features", "-c", "smoke", "--work", str(work), *chosen]
@@ -209,4 +210,4 @@ def _import_extraction() -> None:
     ):
         importlib.import_module(name)
     registry = importlib.import_module("extract.backbones.registry")
-    registry.load("narrow_resnet50", "rendered", 112)
+    registry.load("narrow_resnet50", "rendered", 64)

@@ -11,10 +11,10 @@ import dask
 import distributed  # noqa: F401 (before dask.config.set: it brings its own defaults)
 import pytest
 from click.testing import CliRunner
+from deadly_tasks import fatal_for
 
 import stores
 from extract.corpora import Crops
-from extract.engine import Report
 from pipeline import cluster, extraction
 from pipeline.cli import facets
 from pipeline.cluster import Cluster
@@ -117,15 +117,8 @@ def kill_twice(client, work, kills):
         os.kill(pids[0], signal.SIGKILL)
 
 
-def fatal_for(clip, crops, work):
-    """A task on which the worker dies when it meets one clip."""
-    if any(one.id == clip for one in crops):
-        os._exit(1)
-    return Report(tuple(one.id for one in crops), (), (), (), len(crops), 0, 0.0)
-
-
 def test_a_clip_that_kills_every_worker_fails_alone(tmp_path, monkeypatch):
-    # One worker, and the fatal clip last: each start of a worker imports torch.
+    # One worker, and the fatal clip last: a worker imports torch for its first report.
     crops = [Crops(f"clip{number}", [None] * 10) for number in range(4)]
     store = stores.create(tmp_path / "store", feature_spec(4))
     monkeypatch.setattr("extract.engine.plan", lambda crops, *_: ([(clip, None) for clip in crops], [], []))
