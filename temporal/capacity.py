@@ -128,14 +128,7 @@ def replicas_that_fit(
 ) -> int:
     """Returns how many of ``runs`` to train at a time on ``device``, at least 1, and logs why.
 
-    Args:
-        runs: those that will train together.
-        training: what they share.
-        dim: length of the vectors that the network sees.
-        sizes: outputs of each task that any run trains, in canonical order.
-        validation_frames: frames of the validation split.
-        device: where they train; the features that it holds are there already.
-        static: for each kind of clip that there is, whether its rows are single images.
+    The features that ``device`` holds are there already; the other arguments are those of ``footprint``.
     """
     each = footprint(runs, training, dim, sizes, validation_frames, static).total
     free = free_memory(device)

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from stores.errors import ConfigError, CorpusError
 TINY = RenderSettings(
     train_people=6, validation_people=1, test_people=1, clips_per_person=1, min_frames=30, max_frames=30
 )
+THREE = replace(TINY, train_people=1)
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -38,24 +40,32 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_equal_settings_give_equal_files(rendered, tmp_path):
-    render(tmp_path / "again", TINY, workers=1)
-    assert digests(tmp_path / "again") == digests(rendered)
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of each split: for tests that render again."""
+    root = tmp_path_factory.mktemp("three") / "corpus"
+    render(root, THREE, workers=1)
+    return root
 
 
-def test_an_interrupted_rendering_is_taken_up_and_ends_in_the_same_files(rendered, tmp_path):
+def test_equal_settings_give_equal_files_by_any_number_of_processes(three, tmp_path):
+    render(tmp_path / "again", THREE, workers=2)
+    assert digests(tmp_path / "again") == digests(three)
+
+
+def test_an_interrupted_rendering_is_taken_up_and_ends_in_the_same_files(three, tmp_path):
     def stop(step, total, completed):
         if completed:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        render(tmp_path / "again", TINY, workers=1, progress=stop)
+        render(tmp_path / "again", THREE, workers=1, progress=stop)
     complete = len(list((tmp_path / "again" / "truth").iterdir()))
-    assert 0 < complete < len(cast(TINY))
+    assert 0 < complete < len(cast(THREE))
     with pytest.raises(CorpusError, match="facets render"):
         load("rendered", tmp_path / "again", "abaw2")
-    render(tmp_path / "again", TINY, workers=1)
-    assert digests(tmp_path / "again") == digests(rendered)
+    render(tmp_path / "again", THREE, workers=1)
+    assert digests(tmp_path / "again") == digests(three)
 
 
 def test_a_rendering_killed_while_it_writes_its_plan_is_taken_up(tmp_path, monkeypatch):
@@ -162,15 +172,11 @@ def test_the_default_corpus_has_every_wart_of_the_real_one():
     assert all(len(splits) == 1 for splits in by_video.values())
 
 
-def test_warts_are_written_as_the_release_writes_them(tmp_path):
-    settings = RenderSettings(
-        seed=1, train_people=8, validation_people=1, test_people=0, clips_per_person=1, max_frames=60
-    )
-    render(tmp_path / "corpus", settings, workers=2)
+def test_warts_are_written_as_the_release_writes_them(rendered):
     text = {
         task: [
             line
-            for path in sorted((tmp_path / "corpus").rglob(f"{task}_Set/*/*.txt"))
+            for path in sorted(rendered.rglob(f"{task}_Set/*/*.txt"))
             for line in path.read_text().splitlines()
         ]
         for task in ("VA", "EXPR", "AU")
@@ -180,8 +186,7 @@ def test_warts_are_written_as_the_release_writes_them(tmp_path):
     assert ",".join(["-1"] * 12) in text["AU"]
     assert any(0 < line.count("-1") < 12 for line in text["AU"][1:])
     crops = {
-        clip.name: {int(p.stem) for p in clip.iterdir()}
-        for clip in (tmp_path / "corpus/cropped_aligned").iterdir()
+        clip.name: {int(p.stem) for p in clip.iterdir()} for clip in (rendered / "cropped_aligned").iterdir()
     }
     assert any(set(range(1, max(numbers) + 1)) - numbers for numbers in crops.values())
 

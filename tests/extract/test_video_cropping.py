@@ -334,36 +334,48 @@ def test_a_replacement_that_was_stopped_is_an_error_for_readers(cut, tmp_path):
 
 # Crashes
 
+# Forks for every target, as imports take longer than the crops.
 CHILD = """
 import os, signal, sys
 from pathlib import Path
 from extract.video import CropOptions, crop_videos, detection
 from video_files import FixedDetector
 detection.load = FixedDetector
-video, target, people, fatal = sys.argv[1:]
 calls = 0
-def counted(function):
+def counted(function, fatal):
     def call(*arguments, **options):
         global calls
         calls += 1
-        if calls == int(fatal):
+        if calls == fatal:
             os.kill(os.getpid(), signal.SIGKILL)
         return function(*arguments, **options)
     return call
-for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "writev"):
-    setattr(os, name, counted(getattr(os, name)))
-crop_videos(Path(video), Path(target), CropOptions(people=int(people)))
-print(calls)
+video, *tasks = sys.argv[1:]
+for target, fatal in zip(tasks[::2], tasks[1::2]):
+    pid = os.fork()
+    if pid == 0:
+        for name in ("mkdir", "rename", "replace", "unlink", "rmdir", "writev"):
+            setattr(os, name, counted(getattr(os, name), int(fatal)))
+        crop_videos(Path(video), Path(target), CropOptions(people=2))
+        print("calls", calls, flush=True)
+        os._exit(0)
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
-def child(video, target, people, fatal=0):
-    command = [sys.executable, "-c", CHILD, video, target, people, fatal]
+def children(video, fatal):
+    """Crops into each target in a process of its own, killed at a call that changes a folder; 0: never.
+
+    Returns:
+        The lines of their output: ``calls`` and how many it made, where it was not killed, ``ended`` and how.
+    """
+    command = [sys.executable, "-c", CHILD, video, *(word for task in fatal.items() for word in task)]
     paths = os.pathsep.join(map(str, (Path(__file__).parents[2], Path(__file__).parent)))
     environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        list(map(str, command)), capture_output=True, text=True, check=False, env=environment
+    done = subprocess.run(
+        list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True, env=environment
     )
+    return done.stdout.splitlines()
 
 
 def test_killed_anywhere_a_tree_holds_whole_clips_and_the_next_run_gives_the_same_bytes(fixed, tmp_path):
@@ -371,30 +383,32 @@ def test_killed_anywhere_a_tree_holds_whole_clips_and_the_next_run_gives_the_sam
     before, after = tmp_path / "before", tmp_path / "after"
     crop_videos(video, before, CropOptions(people=1))
     shutil.copytree(before, after)
-    done = child(video, after, 2)
-    assert done.returncode == 0, done.stderr
+    counted, ended = children(video, {after: 0})
+    assert ended == "ended 0"
     clips = {
         path.name: contents(path) for tree in (before, after) for path in (tree / "cropped_aligned").iterdir()
     }
     assert clips.keys() == {"v", "v_left", "v_right"}
-    calls = int(done.stdout)
+    calls = int(counted.removeprefix("calls "))
     # Some of the writing, and much of the publishing at the end.
-    for fatal in (3, calls // 2, *range(calls - 17, calls + 1, 2)):
-        target = shutil.copytree(before, tmp_path / f"killed{fatal}")
-        assert child(video, target, 2, fatal).returncode == -signal.SIGKILL
+    fatal = {
+        shutil.copytree(before, tmp_path / f"killed{call}"): call
+        for call in {3, calls // 2, *range(calls - 17, calls + 1, 2)}
+    }
+    assert children(video, fatal) == [f"ended {-signal.SIGKILL}"] * len(fatal)
+    for target in fatal:
         for path in (target / "cropped_aligned").iterdir():
             if not path.name.startswith("."):
-                assert contents(path) == clips[path.name], fatal
+                assert contents(path) == clips[path.name], target
         try:
             found = {clip.id for clip in affwild2.load(target, "abaw2").clips}
         except CorpusError as error:
             assert "run it again" in str(error)  # noqa: PT017 (either outcome is right)
         else:
-            assert found in ({"v"}, {"v_left", "v_right"}), fatal
+            assert found in ({"v"}, {"v_left", "v_right"}), target
         crop_videos(video, target, BOTH)
-        assert contents(target) == contents(after), fatal
+        assert contents(target) == contents(after), target
         assert not [path for path in (target / "cropped_aligned").iterdir() if path.name.startswith(".")]
-        shutil.rmtree(target)
 
 
 def test_a_disk_that_is_full_leaves_the_tree_as_it_was(scrap_tree, scraps, monkeypatch):

@@ -4,20 +4,17 @@ Not a test of what the commands do.
 """
 
 import importlib
-import itertools
 import os
-import random
-import shutil
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import fault_children
-from fault_children import Board, Child, Raised
+import fault_kills
 from fault_disk import MIB, claim_space, enlarge_disk, enter_small_disk
+from fault_kills import PATIENCE, Kills, Version, Victim, version
 from fault_subjects import arrays_of, make_clips, spec_of
 from fault_workloads import fingerprint
 
@@ -25,7 +22,6 @@ import stores
 
 Command = Callable[[Path], list[str]]  # work directory -> arguments
 
-PATIENCE = 120
 RENDER = {
     "train_people": 1,
     "validation_people": 1,
@@ -34,25 +30,6 @@ RENDER = {
     "min_frames": 30,
     "max_frames": 30,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Kills:
-    """What killing a command again and again came to.
-
-    Attributes:
-        kills: how often it was killed.
-        finished: how often it was run to its end, each time after some kills.
-        seconds: wall time of all.
-        faults: what must not happen: clips that were committed and then were gone or made again, damage, runs
-            that ended otherwise than by the kill or with exit code 0, stores that differ from those of an
-            uninterrupted run.
-    """
-
-    kills: int
-    finished: int
-    seconds: float
-    faults: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +67,7 @@ def features_command(corpus: Path, backend: str, work: Path) -> list[str]:
         "features.backend": backend,
         "features.device": "cpu",
         "features.batch_size": "8",
+        "features.image_size": "64",
     }
     chosen = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     return ["features", "-c", "smoke", "--work", str(work), *chosen]
@@ -126,44 +104,17 @@ def convert_on_full_disk(backend: str, scratch: Path, *, size: int, preflight: b
 
 
 def _kill(command: Command, kills: int, seed: int, scratch: Path) -> Kills:
-    draw = random.Random(f"kills {seed}")
-    log = scratch / f"log-{os.getpid()}"
-    start = time.monotonic()
-    reference, seconds = _reference(command, scratch)
-    faults: list[str] = []
-    done = finished = 0
-    while done < kills:
-        work = Path(tempfile.mkdtemp(prefix="kill-", dir=scratch))
-        committed: dict[tuple[str, str], tuple[int, int]] = {}
-        for attempt in itertools.count():
-            last = done >= kills
-            child = Child(partial(_main, command(work)), output=log)
-            child.release()
-            ended = child.wait(PATIENCE if last else draw.uniform(0, 1.1 * seconds))
-            killed = ended.hung and not last
-            done += killed
-            where = f"{' '.join(command(work)[:2])}, seed {seed}, kill {done}, attempt {attempt}"
-            looked = fault_children.run(partial(_look, work), timeout=PATIENCE)
-            if looked.code != 0 or isinstance(looked.answer, Raised):
-                faults.append(f"{where}: the stores cannot be read: {looked}")
-                break
-            damage, now = looked.answer
-            faults += [f"{where}: {text}" for text in damage]
-            faults += [
-                f"{where}: {clip} was committed and is {'made again' if clip in now else 'gone'}"
-                for clip, version in committed.items()
-                if now.get(clip) != version
-            ]
-            committed = now
-            if not killed:
-                finished += 1
-                if ended.code != 0:
-                    faults.append(f"{where}: ended otherwise: {ended} {log.read_text()}")
-                elif _prints(work) != reference:
-                    faults.append(f"{where}: the stores differ from those of an uninterrupted run")
-                break
-        shutil.rmtree(work)
-    return Kills(done, finished, time.monotonic() - start, tuple(faults))
+    return fault_kills.kill(_victim(command, scratch), _reference(command, scratch), kills, seed, scratch)
+
+
+def _victim(command: Command, scratch: Path) -> Victim:
+    return Victim(
+        name=command(Path("work"))[0],
+        fresh=lambda: Path(tempfile.mkdtemp(prefix="work-", dir=scratch)),
+        run=lambda work: _main(command(work)),
+        look=_look,
+        prints=_prints,
+    )
 
 
 def _on_full_disk(command: Command, scratch: Path, size: int, preflight: bool) -> FullDisk:
@@ -194,31 +145,17 @@ def _on_full_disk(command: Command, scratch: Path, size: int, preflight: bool) -
     return FullDisk(*ended.answer)
 
 
-def _reference(command: Command, scratch: Path) -> tuple[dict[str, object], float]:
+def _reference(command: Command, scratch: Path) -> tuple[Mapping[str, object], float]:
     key = tuple(command(Path("work")))
     if key not in _references:
-        _references[key] = _run_uninterrupted(command, scratch)
+        _references[key] = fault_kills.uninterrupted(_victim(command, scratch), scratch)
     return _references[key]
 
 
-_references: dict[tuple[str, ...], tuple[dict[str, object], float]] = {}
+_references: dict[tuple[str, ...], tuple[Mapping[str, object], float]] = {}
 
 
-def _run_uninterrupted(command: Command, scratch: Path) -> tuple[dict[str, object], float]:
-    work = Path(tempfile.mkdtemp(prefix="reference-", dir=scratch))
-    log = scratch / f"log-{os.getpid()}"
-    start = time.monotonic()
-    ended = fault_children.run(partial(_main, command(work)), timeout=PATIENCE, output=log)
-    seconds = time.monotonic() - start
-    if ended.code != 0:
-        msg = f"{command(work)} fails without any fault: {ended} {log.read_text()}"
-        raise RuntimeError(msg)
-    prints = _prints(work)
-    shutil.rmtree(work)
-    return prints, seconds
-
-
-def _main(arguments: Sequence[str], board: Board | None = None) -> None:
+def _main(arguments: Sequence[str]) -> None:
     from pipeline.cli import main
 
     main(arguments)
@@ -235,7 +172,7 @@ def _prints(work: Path) -> dict[str, object]:
     return ended.answer
 
 
-def _look(work: Path) -> tuple[list[str], dict[tuple[str, str], tuple[int, int]]]:
+def _look(work: Path) -> tuple[list[str], dict[tuple[str, str], Version]]:
     """Returns what verification says is damaged, and the version of every commit record."""
     damage, committed = [], {}
     for path in _stores(work):
@@ -243,8 +180,7 @@ def _look(work: Path) -> tuple[list[str], dict[tuple[str, str], tuple[int, int]]
         damage += [f"{path.name}: {finding}" for finding in (*report.damaged, *report.missing)]
         store = stores.open(path)
         for clip in store.clips():
-            status = store.record_path(clip).stat()
-            committed[path.name, clip] = (status.st_ino, status.st_mtime_ns)
+            committed[path.name, clip] = version(store.record_path(clip))
     return damage, committed
 
 
@@ -274,4 +210,4 @@ def _import_extraction() -> None:
     ):
         importlib.import_module(name)
     registry = importlib.import_module("extract.backbones.registry")
-    registry.load("narrow_resnet50", "rendered", 112)
+    registry.load("narrow_resnet50", "rendered", 64)

@@ -229,7 +229,9 @@ def campaign(
         for point in (found if limit is None else draw.sample(found, min(limit, len(found))))
     ]
     totals = dict.fromkeys(chosen, Outcome())
-    for point, outcome in zip(every, pool.map(partial(try_point, scratch=scratch), every), strict=True):
+    # A sample stays together by pair, as what a pair needs is prepared once per process.
+    outcomes = pool.map(partial(try_point, scratch=scratch), every, chunksize=limit or 1)
+    for point, outcome in zip(every, outcomes, strict=True):
         totals[point.subject, point.workload] += outcome
     return totals
 

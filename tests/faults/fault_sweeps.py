@@ -5,42 +5,18 @@ Not a test of what a sweep computes.
 
 import hashlib
 import importlib
-import itertools
 import json
 import os
-import random
 import shutil
 import tempfile
-import time
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import fabricated_experiment
 import fault_children
-from fault_children import Child
-from fault_commands import PATIENCE
-
-
-@dataclass(frozen=True, slots=True)
-class Kills:
-    """What killing sweeps again and again came to.
-
-    Attributes:
-        kills: how often one was killed.
-        finished: how many came to their end, each after some kills.
-        resumed: how many groups went on from a state.
-        seconds: wall time of all.
-        faults: what must not happen: results that were committed and then were gone, written again or other
-            than those of an uninterrupted sweep, ends otherwise than by the kill or with exit code 0, files
-            left over.
-    """
-
-    kills: int
-    finished: int
-    resumed: int
-    seconds: float
-    faults: tuple[str, ...]
+import fault_kills
+from fault_kills import PATIENCE, Kills, Version, Victim, version
 
 
 def kill_sweeps(kills: int, seed: int, scratch: Path, *, every_epoch: bool) -> Kills:
@@ -53,44 +29,12 @@ def kill_sweeps(kills: int, seed: int, scratch: Path, *, every_epoch: bool) -> K
         every_epoch: keep a state after each epoch, whatever it costs, so that more kills fall into a write.
     """
     _import_training()
-    draw = random.Random(f"sweeps {seed}")
-    start = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="sweeps-", dir=scratch))
     fault_children.run(partial(fabricated_experiment.write_stores, folder / "stores"), timeout=PATIENCE)
-    reference, seconds = _uninterrupted(folder)
-    faults: list[str] = []
-    done = finished = resumed = 0
-    while done < kills:
-        work = _fresh(folder)
-        log = folder / "log"
-        committed: dict[str, tuple[int, int]] = {}
-        for attempt in itertools.count():
-            last = done >= kills
-            child = Child(partial(_sweep, folder, work, every_epoch), output=log)
-            child.release()
-            ended = child.wait(PATIENCE if last else draw.uniform(0, 1.1 * seconds))
-            killed = ended.hung and not last
-            done += killed
-            resumed += log.read_text().count("going on after epoch")
-            where = f"seed {seed}, kill {done}, attempt {attempt}"
-            now = {
-                str(path.relative_to(work)): (path.stat().st_ino, path.stat().st_mtime_ns)
-                for path in work.glob("runs/*/result.json")
-            }
-            faults += [
-                f"{where}: {name} was committed and is {'written again' if name in now else 'gone'}"
-                for name, version in committed.items()
-                if now.get(name) != version
-            ]
-            committed = now
-            if not killed:
-                finished += 1
-                if ended.code != 0:
-                    faults.append(f"{where}: ended otherwise: {ended} {log.read_text()}")
-                faults += [f"{where}: {text}" for text in _differences(reference, prints(work))]
-                break
-        shutil.rmtree(work)
-    return Kills(done, finished, resumed, time.monotonic() - start, tuple(faults))
+    plain = Victim("sweep", partial(_fresh, folder), partial(_sweep, folder), _look, prints)
+    reference = fault_kills.uninterrupted(plain, scratch)
+    victim = replace(plain, run=partial(_sweep, folder, every_epoch=every_epoch))
+    return fault_kills.kill(victim, reference, kills, seed, scratch)
 
 
 def prints(work: Path) -> dict[str, str]:
@@ -107,22 +51,8 @@ def prints(work: Path) -> dict[str, str]:
     return found
 
 
-def _differences(reference: dict[str, str], found: dict[str, str]) -> list[str]:
-    names = sorted(name for name in reference.keys() | found.keys() if reference.get(name) != found.get(name))
-    return [f"{name} is {'other bytes' if name in reference else 'left over'}" for name in names]
-
-
-def _uninterrupted(folder: Path) -> tuple[dict[str, str], float]:
-    work, log = _fresh(folder), folder / "log"
-    start = time.monotonic()
-    ended = fault_children.run(lambda: _sweep(folder, work, every_epoch=False), timeout=PATIENCE, output=log)
-    seconds = time.monotonic() - start
-    if ended.code != 0:
-        msg = f"the sweep fails without any fault: {ended} {log.read_text()}"
-        raise RuntimeError(msg)
-    found = prints(work)
-    shutil.rmtree(work)
-    return found, seconds
+def _look(work: Path) -> tuple[list[str], dict[str, Version]]:
+    return [], {str(path.relative_to(work)): version(path) for path in work.glob("runs/*/result.json")}
 
 
 def _fresh(folder: Path) -> Path:
@@ -132,7 +62,7 @@ def _fresh(folder: Path) -> Path:
     return work
 
 
-def _sweep(folder: Path, work: Path, every_epoch: bool, board: fault_children.Board | None = None) -> None:
+def _sweep(folder: Path, work: Path, *, every_epoch: bool = False) -> None:
     import temporal.resume
     from pipeline.cli import main
 
@@ -148,9 +78,7 @@ def _import_training() -> None:
         "pipeline.sweep",
         "pipeline.training",
         "pipeline.progress",
-        "extract.engine",
         "temporal.training",
-        "torch._dynamo",
     ):
         importlib.import_module(name)
     os.environ["OMP_NUM_THREADS"] = "1"

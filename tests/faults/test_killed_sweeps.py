@@ -3,10 +3,11 @@
 import os
 import random
 import signal
-import threading
 from concurrent.futures import wait
+from functools import partial
 
 import fabricated_experiment
+import fault_clusters
 import fault_sweeps
 import pytest
 
@@ -37,37 +38,22 @@ def test_sweeps_killed_at_random_times_end_in_the_bytes_of_an_uninterrupted_one(
 def test_workers_killed_while_they_train_give_the_bytes_of_one_process(size, tmp_path, monkeypatch):
     import torch
 
+    for module in (cluster, sweep):
+        monkeypatch.setattr(module, "threads_of", lambda workers: 1)
     threads = torch.get_num_threads()
-    torch.set_num_threads(cluster.threads_of(2))
+    torch.set_num_threads(1)
     try:
         reference, _ = _sweep(tmp_path / "alone", None)
     finally:
         torch.set_num_threads(threads)
-    wanted = size.of(1, 12)
+    workers, wanted = size.of(1, 2), size.of(1, 12)
     kills, chance = [], random.Random(0)
-    connected = cluster.connected
     for number in range(20):
-        folder, stop = tmp_path / f"run{number}", threading.Event()
-
-        class Watched:
-            def __init__(self, *arguments, folder=folder, stop=stop):
-                self.manager, self.folder, self.stop = connected(*arguments), folder, stop
-
-            def __enter__(self):
-                client = self.manager.__enter__()
-                arguments = (client, self.folder, self.stop, kills, chance, min(wanted, 3))
-                self.thread = threading.Thread(target=murder, args=arguments)
-                self.thread.start()
-                return client
-
-            def __exit__(self, *error):
-                self.stop.set()
-                self.thread.join()
-                return self.manager.__exit__(*error)
-
+        folder = tmp_path / f"run{number}"
+        deed = partial(murder, folder=folder, kills=kills, chance=chance, most=min(wanted, 3))
         with monkeypatch.context() as patch:
-            patch.setattr(sweep, "connected", Watched)
-            found, failures = _sweep(folder, Cluster(workers=2))
+            patch.setattr(sweep, "connected", fault_clusters.beside(cluster.connected, deed))
+            found, failures = _sweep(folder, Cluster(workers=workers))
         assert failures == {}
         assert found == reference
         if len(kills) >= wanted:
@@ -75,7 +61,7 @@ def test_workers_killed_while_they_train_give_the_bytes_of_one_process(size, tmp
     assert len(kills) >= wanted
 
 
-def murder(client, folder, stop, kills, chance, most):
+def murder(client, stop, folder, kills, chance, most):
     """Kills a worker some time after a group has a state, until the sweep ends; ``most`` times."""
     for _ in range(most):
         while not list(folder.glob("work/runs/.groups/*/*.safetensors")):

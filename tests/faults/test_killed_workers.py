@@ -4,8 +4,9 @@ import importlib
 import os
 import random
 import signal
-import threading
+from functools import partial
 
+import fault_clusters
 import pytest
 
 import stores
@@ -45,26 +46,9 @@ def test_killed_terminated_and_crashed_workers_change_nothing_in_the_features(
     for run in range(30):
         path = tmp_path / f"run{run}"
         store = stores.create(path, backbone.feature_spec())
-        connected = extraction.connected
-        stop = threading.Event()
-
-        class Watched:
-            def __init__(self, *arguments, manager=connected, ended=stop):
-                self.manager, self.ended = manager(*arguments), ended
-
-            def __enter__(self):
-                client = self.manager.__enter__()
-                self.thread = threading.Thread(target=murder, args=(client, self.ended, kills, chance))
-                self.thread.start()
-                return client
-
-            def __exit__(self, *error):
-                self.ended.set()
-                self.thread.join()
-                return self.manager.__exit__(*error)
-
+        deed = partial(murder, kills=kills, chance=chance)
         with monkeypatch.context() as patch:
-            patch.setattr(extraction, "connected", Watched)
+            patch.setattr(extraction, "connected", fault_clusters.beside(extraction.connected, deed))
             report = extract_on(Cluster(workers=2), crops, Work(config.features, path, 1))
         assert report.failed == ()
         assert digests(store) == digests(alone)

@@ -1,6 +1,7 @@
 """Extraction by workers: the same stores as one process makes, whoever dies on the way."""
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -9,12 +10,11 @@ from functools import partial
 import dask
 import distributed  # noqa: F401 (before dask.config.set: it brings its own defaults)
 import pytest
-import torch
 from click.testing import CliRunner
+from deadly_tasks import fatal_for
 
 import stores
 from extract.corpora import Crops
-from extract.engine import Report
 from pipeline import cluster, extraction
 from pipeline.cli import facets
 from pipeline.cluster import Cluster
@@ -22,7 +22,10 @@ from pipeline.configfile import load
 from pipeline.extraction import Work, extract_on, shards
 from stores.testing import feature_spec
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.usefixtures("threads_of_a_worker"),
+]
 
 FRAMES = 60
 SMALL = [
@@ -49,38 +52,34 @@ def features(work, *options):
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """What one process extracts, with as many threads as each of two workers has."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(cluster.threads_of(2))
-    try:
-        return features(tmp_path_factory.mktemp("alone"))
-    finally:
-        torch.set_num_threads(threads)
+def drawn(tmp_path_factory):
+    """A work directory whose corpus is drawn and extracted by one process, with the threads of a worker."""
+    work = tmp_path_factory.mktemp("alone")
+    features(work)
+    return work
 
 
-def test_workers_write_the_same_features_as_one_process_and_the_next_run_starts_none(
-    tmp_path, alone, monkeypatch
+@pytest.fixture(scope="module")
+def alone(drawn):
+    """What one process extracts."""
+    return features(drawn)
+
+
+@pytest.fixture
+def work(drawn, tmp_path):
+    """A work directory with that corpus, and nothing else."""
+    shutil.copytree(drawn / "corpus", tmp_path / "work" / "corpus")
+    return tmp_path / "work"
+
+
+def test_workers_of_a_running_scheduler_are_used_and_outlive_the_run(work, alone, running):
+    assert features(work, "--scheduler", running.scheduler_address) == alone
+    assert len(running.scheduler_info["workers"]) == 1
+
+
+def test_two_workers_of_which_two_are_killed_write_the_features_of_one_process_and_the_next_run_starts_none(
+    work, alone, monkeypatch
 ):
-    assert features(tmp_path, "--workers", "2") == alone
-    monkeypatch.setattr(extraction, "connected", None)
-    assert features(tmp_path, "--workers", "2") == alone
-
-
-def test_workers_of_a_running_scheduler_are_used_and_outlive_the_run(tmp_path, alone):
-    with cluster.connected(Cluster(workers=1), "cpu") as client:
-        client.run(torch_threads, cluster.threads_of(2))
-        assert features(tmp_path, "--scheduler", client.scheduler.address) == alone
-        assert len(client.scheduler_info()["workers"]) == 1
-
-
-def torch_threads(count):
-    import torch
-
-    torch.set_num_threads(count)
-
-
-def test_workers_killed_at_random_change_nothing_in_the_result(tmp_path, alone, monkeypatch):
     connected, kills = cluster.connected, []
 
     def with_a_murderer(*arguments):
@@ -89,7 +88,7 @@ def test_workers_killed_at_random_change_nothing_in_the_result(tmp_path, alone, 
         class Guarded:
             def __enter__(self):
                 client = manager.__enter__()
-                thread = threading.Thread(target=kill_twice, args=(client, tmp_path, kills))
+                thread = threading.Thread(target=kill_twice, args=(client, work, kills))
                 thread.start()
                 self.thread = thread
                 return client
@@ -102,8 +101,10 @@ def test_workers_killed_at_random_change_nothing_in_the_result(tmp_path, alone, 
 
     monkeypatch.setattr(extraction, "connected", with_a_murderer)
     monkeypatch.setattr(extraction, "FRAMES_PER_TASK", 1)
-    assert features(tmp_path, "--workers", "2") == alone
+    assert features(work, "--workers", "2") == alone
     assert len(kills) == 2
+    monkeypatch.setattr(extraction, "connected", None)
+    assert features(work, "--workers", "2") == alone
 
 
 def kill_twice(client, work, kills):
@@ -116,24 +117,18 @@ def kill_twice(client, work, kills):
         os.kill(pids[0], signal.SIGKILL)
 
 
-def fatal_for(clip, crops, work):
-    """A task on which the worker dies when it meets one clip."""
-    if any(one.id == clip for one in crops):
-        os._exit(1)
-    return Report(tuple(one.id for one in crops), (), (), (), len(crops), 0, 0.0)
-
-
 def test_a_clip_that_kills_every_worker_fails_alone(tmp_path, monkeypatch):
+    # One worker, and the fatal clip last: a worker imports torch for its first report.
     crops = [Crops(f"clip{number}", [None] * 10) for number in range(4)]
     store = stores.create(tmp_path / "store", feature_spec(4))
     monkeypatch.setattr("extract.engine.plan", lambda crops, *_: ([(clip, None) for clip in crops], [], []))
-    monkeypatch.setattr(extraction, "extract_task", partial(fatal_for, "clip1"))
+    monkeypatch.setattr(extraction, "extract_task", partial(fatal_for, "clip3"))
     work = Work(load("smoke").features, store.path, 1)
     calls = []
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-        report = extract_on(Cluster(workers=2), crops, work, lambda *call: calls.append(call))
-    assert sorted(report.written) == ["clip0", "clip2", "clip3"]
-    assert [clip.clip for clip in report.failed] == ["clip1"]
+        report = extract_on(Cluster(workers=1), crops, work, lambda *call: calls.append(call))
+    assert sorted(report.written) == ["clip0", "clip1", "clip2"]
+    assert [clip.clip for clip in report.failed] == ["clip3"]
     assert "the workers that extract it die" in report.failed[0].reason
     assert calls[-1] == ("features", 40, 40)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pipeline import cluster, sweep
+from pipeline import sweep
 from pipeline.cli import facets
 from pipeline.cluster import Cluster
 from pipeline.configfile import load
@@ -22,15 +22,10 @@ from pipeline.workdir import work_dir
 from stores.errors import ConfigError, StoreError
 from temporal.fused import Stack
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def threads_of_a_worker():
-    before = torch.get_num_threads()
-    torch.set_num_threads(cluster.threads_of(2))
-    yield
-    torch.set_num_threads(before)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.usefixtures("threads_of_a_worker"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -215,8 +210,6 @@ def test_runs_on_which_workers_die_fail_with_that_reason(work, monkeypatch):
     assert len(list(work.glob("runs/*/error.json"))) == 8
 
 
-def test_workers_of_a_running_scheduler_give_the_bytes_of_one_process(work, alone):
-    with cluster.connected(Cluster(workers=1), "cpu") as client:
-        client.run(torch.set_num_threads, torch.get_num_threads())
-        assert train(work, "--scheduler", client.scheduler.address).return_value == DONE
+def test_workers_of_a_running_scheduler_give_the_bytes_of_one_process(work, alone, running):
+    assert train(work, "--scheduler", running.scheduler_address).return_value == DONE
     assert results(work) == alone

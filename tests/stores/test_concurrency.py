@@ -38,7 +38,7 @@ def test_readers_beside_two_rewriters_see_one_version_or_the_other_whole(tmp_pat
     store = stores.create(tmp_path / "store", SPEC, backend)
     store.write("clip", version(0))
     known = {len(arrays["features"]): arrays["features"] for arrays in map(version, (0, 1))}
-    writers = [SPAWN.Process(target=rewrite, args=(store.path, start, 25)) for start in (0, 1)]
+    writers = [SPAWN.Process(target=rewrite, args=(store.path, start, 10)) for start in (0, 1)]
     for writer in writers:
         writer.start()
     seen = set()
@@ -66,7 +66,7 @@ def test_readers_beside_two_rewriters_see_one_version_or_the_other_whole(tmp_pat
 def test_verification_beside_a_rewriter_finds_nothing_wrong_and_repairs_nothing(tmp_path, backend):
     store = stores.create(tmp_path / "store", SPEC, backend)
     store.write("clip", version(0))
-    writer = SPAWN.Process(target=rewrite, args=(store.path, 1, 25))
+    writer = SPAWN.Process(target=rewrite, args=(store.path, 1, 10))
     writer.start()
     rounds = 0
     while writer.is_alive() or rounds < 3:

@@ -47,7 +47,7 @@ def peak_of(replicas):
     return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 few = peak_of(2)
-measured = (peak_of(12) - few) / 10
+measured = (peak_of(8) - few) / 6
 print(measured, footprint([Run(tuple(SIZES), attention=True)], training, 512, SIZES, 0).total)
 """
 

@@ -83,11 +83,11 @@ some = pytest.mark.parametrize(
 
 
 @some
-def test_after_40_steps_a_replica_equals_the_same_run_trained_alone(train, model, kind):
+def test_after_20_steps_a_replica_equals_the_same_run_trained_alone(train, model, kind):
     training = settings(model, kind)
     together, alone = (
-        train(training, RUNS, 40).best_weights(0),
-        train(training, RUNS[:1], 40).best_weights(0),
+        train(training, RUNS, 20).best_weights(0),
+        train(training, RUNS[:1], 20).best_weights(0),
     )
     assert worst(together, alone) <= 1e-5
     assert worst(train(training, RUNS[:1], 0).best_weights(0), alone) > 0.02

@@ -189,21 +189,25 @@ def test_a_place_that_is_too_small_is_refused_by_name(monkeypatch):
     assert choose("store", 2**32, CPU) == "store"
 
 
+def write_group(folder, name, membership, files):
+    """Writes a control group as the kernel shows it to its members."""
+    (folder / "membership").write_text(f"{membership}\n")
+    (folder / "fs" / name).mkdir(parents=True)
+    for file, content in files.items():
+        (folder / "fs" / name / file).write_text(f"{content}\n")
+
+
 def test_the_limit_of_a_control_group_counts_and_its_idle_file_pages_do_not(tmp_path):
-    group = tmp_path / "fs/job"
-    group.mkdir(parents=True)
-    (tmp_path / "membership").write_text("0::/job\n")
-    (group / "memory.max").write_text("1000\n")
-    (group / "memory.current").write_text("700\n")
-    (group / "memory.stat").write_text("anon 300\ninactive_file 400\n")
+    v2 = {"memory.max": "1000", "memory.current": "700", "memory.stat": "anon 300\ninactive_file 400"}
+    write_group(tmp_path, "job", "0::/job", v2)
     (tmp_path / "fs/memory.max").write_text("max\n")
     assert list(placement._group_limits(tmp_path / "membership", tmp_path / "fs")) == [700]
-    v1 = tmp_path / "fs/memory/old"
-    v1.mkdir(parents=True)
-    (tmp_path / "membership").write_text("9:cpu:/x\n5:memory:/old\n")
-    (v1 / "memory.limit_in_bytes").write_text("500\n")
-    (v1 / "memory.usage_in_bytes").write_text("450\n")
-    (v1 / "memory.stat").write_text("total_inactive_file 50\n")
+    v1 = {
+        "memory.limit_in_bytes": "500",
+        "memory.usage_in_bytes": "450",
+        "memory.stat": "total_inactive_file 50",
+    }
+    write_group(tmp_path, "memory/old", "9:cpu:/x\n5:memory:/old", v1)
     assert list(placement._group_limits(tmp_path / "membership", tmp_path / "fs")) == [100]
     assert list(placement._group_limits(tmp_path / "none", tmp_path / "fs")) == []
     assert placement._available(tmp_path / "none") > 2**20

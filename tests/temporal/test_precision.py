@@ -37,7 +37,7 @@ def test_tf32_is_refused_where_there_is_none(bank, tiny):
 def test_training_in_bfloat16_passes_the_gate_and_reaches_about_the_scores_of_float32(
     bank, tiny, model, kind
 ):
-    shape = replace(tiny, model=model, attention=kind, channels=8, epochs=4)
+    shape = replace(tiny, model=model, attention=kind, channels=8, epochs=2)
     plain, reduced = (temporal.fit(bank, RUNS, replace(shape, precision=p)) for p in ("float32", "bfloat16"))
     for one, other in zip(plain, reduced, strict=True):
         assert one.history != other.history  # the setting did something
