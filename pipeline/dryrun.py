@@ -30,8 +30,8 @@ def describe_plan(config: Config, place: WorkDir) -> str:
     """
     from pipeline.sweep import replicas
 
-    require_section(config, place)
     data = open_data(place)
+    require_section(config, place)
     planned = plan(config, data.digests)
     left = ledger.unfinished(planned, place.runs)
     stacks = groups(left, replicas(config, data, planned))

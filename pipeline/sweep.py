@@ -67,8 +67,8 @@ def run_sweep(
         ConfigError: ``only`` names a run that is not planned, or the cluster cannot be reached.
         FacetsError: the stores are missing, or do not hold what the sweep needs.
     """
-    require_section(config, place)
     data = open_data(place)
+    require_section(config, place)
     wanted = chosen(plan(config, data.digests), only)
     grouping.clean(wanted, place.runs)
     left = ledger.unfinished(wanted, place.runs)

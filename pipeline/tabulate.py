@@ -47,8 +47,8 @@ def make_table(config: Config, place: WorkDir) -> tuple[Table, list[Path]]:
     Raises:
         FacetsError: the stores are missing, or a result is damaged.
     """
-    require_section(config, place)
     data = open_data(place)
+    require_section(config, place)
     scored = scored_split(data, config.table.edition, place.splits)
     built = build_table(place.runs, plan(config, data.digests), provenance(config, data, scored))
     return built, write_table(built, place.table, config.table.formats)
