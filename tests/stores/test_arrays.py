@@ -138,7 +138,11 @@ def test_statistics_are_the_same_on_a_distributed_cluster_of_processes(tmp_path)
 
         with (
             LocalCluster(
-                n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+                n_workers=2,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address="127.0.0.1:0",  # not dask's default port, which another test may have taken
+                host="127.0.0.1",
             ) as cluster,
             Client(cluster) as client,
         ):
