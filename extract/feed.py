@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from extract.corpora import CropFrames, Crops
+from extract.corpora import Crops, NamedFrames
 from extract.decode import DecodeError, decode, read_file
 from extract.source import Source
 
@@ -136,7 +136,7 @@ def _decode_rows(batch: Batch, first: int, step: int, interpolation: str) -> tup
     pixels = batch.pixels.numpy()
     size = pixels.shape[1]
     frames = batch.clip.frames
-    name = frames.name if isinstance(frames, CropFrames) else frames.__getitem__
+    name = frames.name if isinstance(frames, NamedFrames) else frames.__getitem__
     for row in range(first, len(pixels), step):
         frame = batch.start + row
         path = name(frame) if row < batch.rows else None

@@ -11,7 +11,16 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from extract.corpora.clip import MAX_STATIC_ROWS, Clip, Corpus, CropFrames, Crops, Labels, Split
+from extract.corpora.clip import (
+    MAX_STATIC_ROWS,
+    Clip,
+    Corpus,
+    CropFrames,
+    Crops,
+    Labels,
+    NamedFrames,
+    Split,
+)
 from stores.documents import Json
 from stores.errors import ConfigError
 
@@ -23,6 +32,7 @@ __all__ = [
     "CropFrames",
     "Crops",
     "Labels",
+    "NamedFrames",
     "Split",
     "load",
 ]

@@ -4,6 +4,7 @@ Not a reader of any format and not a store: paths and label arrays only, no pixe
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,21 +64,18 @@ class Labels:
         )
 
 
-class CropFrames(Sequence[Path | None]):
-    """The crops ``{i+1:05d}.jpg`` of one folder, as a sequence of ``Path | None`` indexed by frame.
+class NamedFrames(Sequence[Path | None]):
+    """Crops by name, as a sequence of ``Path | None`` indexed by frame; paths are made on demand."""
 
-    Paths are made on demand: a tuple of ``Path`` costs about 0.3 KB a frame, 1 GB for the 2.9 million crops
-    of Aff-Wild2, this one byte a frame.
-    """
+    __slots__ = ()
 
-    __slots__ = ("directory", "present")
+    @abstractmethod
+    def name(self, frame: int) -> str | None:
+        """Returns the path of the crop of ``frame``, not negative, as text; None where there is none.
 
-    def __init__(self, directory: Path, present: NDArray[np.bool_]) -> None:
-        self.directory = directory
-        self.present = present
-
-    def __len__(self) -> int:
-        return len(self.present)
+        To make a ``Path``, and text of it again, takes a tenth as long as to decode the crop, and holds the
+        interpreter's lock.
+        """
 
     @overload
     def __getitem__(self, index: int) -> Path | None: ...
@@ -89,12 +87,25 @@ class CropFrames(Sequence[Path | None]):
         name = self.name(range(len(self))[index])
         return None if name is None else Path(name)
 
-    def name(self, frame: int) -> str | None:
-        """Returns the path of the crop of ``frame`` as text, None where there is none.
 
-        To make a ``Path``, and text of it again, takes a tenth as long as to decode the crop, and holds the
-        interpreter's lock.
-        """
+class CropFrames(NamedFrames):
+    """The crops ``{i+1:05d}.jpg`` of one folder.
+
+    A tuple of ``Path`` costs about 0.3 KB a frame, 1 GB for the 2.9 million crops of Aff-Wild2, this one byte
+    a frame.
+    """
+
+    __slots__ = ("directory", "present")
+
+    def __init__(self, directory: Path, present: NDArray[np.bool_]) -> None:
+        self.directory = directory
+        self.present = present
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    def name(self, frame: int) -> str | None:
+        """Returns the path as text, see ``NamedFrames``."""
         return f"{self.directory}/{frame + 1:05d}.jpg" if self.present[frame] else None
 
 

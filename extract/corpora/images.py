@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from extract.corpora.affwild2_crops import found_in
-from extract.corpora.clip import Clip, Labels, Split
+from extract.corpora.clip import Clip, Labels, NamedFrames, Split
 from stores.errors import CorpusError
 
 SHARD_ROWS = 256
@@ -25,11 +24,8 @@ as many as make a megabyte of 2048 half-precision values. A static clip may hold
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 
-class ImageFrames(Sequence[Path | None]):
-    """Images below one folder by name, as a sequence of ``Path | None``; a null name has no image.
-
-    Paths are made on demand: a tuple of ``Path`` costs about 0.3 KB an image, this little more than the name.
-    """
+class ImageFrames(NamedFrames):
+    """Images below one folder by name; a null name has no image. Memory is little more than the names."""
 
     __slots__ = ("folder", "names")
 
@@ -40,15 +36,10 @@ class ImageFrames(Sequence[Path | None]):
     def __len__(self) -> int:
         return len(self.names)
 
-    @overload
-    def __getitem__(self, index: int) -> Path | None: ...
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Path | None, ...]: ...
-    def __getitem__(self, index: int | slice) -> Path | tuple[Path | None, ...] | None:
-        if isinstance(index, slice):
-            return tuple(self[i] for i in range(*index.indices(len(self))))
-        name = self.names[range(len(self))[index]].as_py()
-        return None if name is None else self.folder / name
+    def name(self, frame: int) -> str | None:
+        """Returns the path as text, see ``NamedFrames``."""
+        name = self.names[frame].as_py()
+        return None if name is None else os.path.join(self.folder, name)  # noqa: PTH118 (text is wanted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
