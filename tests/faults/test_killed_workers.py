@@ -23,7 +23,8 @@ SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV)
 
 
 def digests(store):
-    assert stores.verify(store.path).ok
+    found = stores.verify(store.path)  # a worker that was killed may have left a temporary: that is foreign
+    assert (found.damaged, found.missing) == ((), ())
     return {clip: store.record(clip).arrays for clip in store.clips()}
 
 

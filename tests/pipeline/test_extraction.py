@@ -47,7 +47,8 @@ def features(work, *options):
     assert result.exit_code == 0, result.output
     (path,) = (work / "features").iterdir()
     store = stores.open(path)
-    assert stores.verify(path).ok
+    found = stores.verify(path)  # a worker that was killed may have left a temporary: that is foreign
+    assert (found.damaged, found.missing) == ((), ())
     return {clip: store.record(clip).arrays for clip in store.clips()}
 
 
