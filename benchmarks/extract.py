@@ -234,8 +234,8 @@ def end_to_end(
         for workers in (0, 1, 2, *((8, 16) if (os.cpu_count() or 1) >= 16 else ()))
     }
     told("best number of workers for the tuned loop")
-    tried = speeds(trials, len(files), 1)
-    best = max(tried, key=lambda workers: tried[workers][0])
+    tried = speeds(trials, len(files), 2)
+    best = max(tried, key=lambda workers: max(tried[workers]))
     work: dict[str, Callable[[], object]] = {
         "bare": bare,
         "facets": ours,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from extract.backbones.backbone import Backbone
+from extract.fusion import fuse
 from stores.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,10 @@ logger = logging.getLogger(__name__)
 Precision = Literal["auto", "float32", "float16", "bfloat16"]
 
 GATE = 0.9999
-"""Least cosine between a crop's features in reduced precision, or compiled, and in plain float32."""
+"""Least cosine between a crop's features in reduced precision, compiled or fused, and in plain float32."""
 GATE_CROPS = 16
+FUSED_GATE_CROPS = 2
+"""Fused convolutions round alike, so it is their wiring that is looked at, on every run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +51,10 @@ class Pending:
 class Network:
     """A backbone on a device.
 
-    The CPU computes in float32, or in bfloat16 by autocast on request, twice as fast on processors that have
-    it. On CUDA the default is half precision by autocast if the gate lets it pass; float32 there is without
-    TF32, so that it gives what a CPU gives up to rounding.
+    The CPU computes in float32, by fused convolutions where the backbone can be traced, or in bfloat16 by
+    autocast on request, twice as fast on processors that have it. On CUDA the default is half precision by
+    autocast if the gate lets it pass; float32 there is without TF32, so that it gives what a CPU gives up to
+    rounding.
     """
 
     def __init__(
@@ -89,6 +93,9 @@ class Network:
         wanted = self._wanted(precision)
         if wanted != "float32" or compiled:
             self._pass_gate(backbone, wanted, strict=precision != "auto" or compiled)
+        elif device.type == "cpu" and backbone.traceable and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            self._module = fuse(self._plain)
+            self._pass_gate(backbone, wanted, strict=False, crops=FUSED_GATE_CROPS)
 
     @property
     def compute(self) -> dict[str, str]:
@@ -155,25 +162,29 @@ class Network:
         return precision
 
     @torch.inference_mode()
-    def _pass_gate(self, backbone: Backbone, wanted: Precision, *, strict: bool) -> None:
+    def _pass_gate(
+        self, backbone: Backbone, wanted: Precision, *, strict: bool, crops: int = GATE_CROPS
+    ) -> None:
         noise = torch.Generator().manual_seed(0)
-        size = (GATE_CROPS, backbone.image_size, backbone.image_size, 3)
+        size = (crops, backbone.image_size, backbone.image_size, 3)
         pixels = torch.randint(256, size, dtype=torch.uint8, generator=noise).to(self._device)
         plain = self._run(self._plain, pixels, "float32").double()
         fast = self._run(self._module, pixels, wanted).double()
         cosine = float(nn.functional.cosine_similarity(plain, fast).min())
+        how = wanted if self._module is self._plain else f"{wanted}, compiled or fused"
         if cosine >= GATE:
             self.precision = wanted
-            logger.info("%s in %s: cosine with float32 at least %.6f", backbone.name, wanted, cosine)
+            level = logging.DEBUG if wanted == "float32" else logging.INFO
+            logger.log(level, "%s in %s: cosine with plain float32 at least %.6f", backbone.name, how, cosine)
             return
-        how = f"{wanted}, compiled" if self._module is not self._plain else wanted
         msg = (
             f"{backbone.name} in {how} has a cosine of {cosine:.6f} with plain float32, expected at least"
             f" {GATE}: set features.precision to float32 and features.compile to false"
         )
         if strict:
             raise ConfigError(msg)
-        logger.warning("%s; computing in float32", msg)
+        self._module = self._plain
+        logger.warning("%s; computing in plain float32", msg)
 
 
 def _event() -> torch.cuda.Event:

@@ -38,6 +38,7 @@ class Backbone:
         dim: length of the vector of one crop.
         interpolation: how crops of another size are resized: ``bilinear-antialias`` or ``bicubic-antialias``.
         libraries: whose versions are recorded in the store.
+        traceable: whether ``torch.fx`` can trace ``module``, which ``extract.fusion`` then makes faster.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Backbone:
     dim: int
     interpolation: str = INTERPOLATION
     libraries: tuple[str, ...] = LIBRARIES
+    traceable: bool = False
 
     def flip_averaged(self) -> "Backbone":
         """The backbone whose vector is the mean of a crop's and its mirror image's; named ``+flip``."""

@@ -58,6 +58,7 @@ def load(weights: str, image_size: int) -> Backbone:
         mean=card.mean,
         std=card.std,
         dim=FEATURES,
+        traceable=True,
     )
 
 

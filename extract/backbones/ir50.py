@@ -59,6 +59,7 @@ def load(name: str, weights: str, image_size: int) -> Backbone:
         mean=card.mean,
         std=card.std,
         dim=FEATURES,
+        traceable=True,
     )
 
 

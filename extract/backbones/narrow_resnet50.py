@@ -55,4 +55,5 @@ def load(name: str, image_size: int) -> Backbone:
         mean=card.mean,
         std=card.std,
         dim=FEATURES,
+        traceable=True,
     )

@@ -59,6 +59,7 @@ def load(architecture: str, weights: str, image_size: int, *, pyramid: bool = Fa
         mean=card.mean,
         std=card.std,
         dim=sum(widths) if pyramid else widths[-1],
+        traceable=True,
     )
 
 

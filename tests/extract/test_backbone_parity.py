@@ -11,6 +11,7 @@ from extract.backbones import registry
 from extract.backbones.inception_resnet_v1 import InceptionResnetV1
 from extract.backbones.ir50 import ImprovedResNet
 from extract.backbones.narrow_resnet50 import ARCHITECTURE
+from extract.fusion import fuse
 
 LEVELS = ("layer1", "layer2", "layer3", "layer4")
 
@@ -72,6 +73,9 @@ def test_a_backbone_gives_the_features_of_a_plain_forward_pass(name, random_netw
     x = noise(2, size)
     with torch.inference_mode():
         found, expected = backbone.module(x), forward(network, x)
+        fused = fuse(backbone.module)(x)
+    # The same sums, which some processors may add up in another order.
+    torch.testing.assert_close(fused, found, rtol=1e-4, atol=1e-5 * float(found.abs().max()))
     assert (backbone.name, backbone.dim, found.shape, found.dtype) == (name, dim, (2, dim), torch.float32)
     assert relative_error(found, expected) < 1e-4
     assert cosine(found, expected) >= 0.99999

@@ -6,7 +6,9 @@ from functools import partial
 import pytest
 import torch
 
+from extract import inference
 from extract.backbones.backbone import Backbone
+from extract.fusion import fuse
 from extract.inference import GATE, Network
 from stores.errors import ConfigError
 
@@ -28,9 +30,10 @@ class Small(torch.nn.Module):
         return ((values + self.offset) - self.offset).mean((2, 3))
 
 
-def backbone(offset=0.0):
+def backbone(offset=0.0, **attributes):
+    small = Small(offset).eval()
     return Backbone(
-        "small", "seed1", "1" * 64, ("noise",), Small(offset).eval(), 32, (0.5,) * 3, (0.25,) * 3, 16
+        *("small", "seed1", "1" * 64, ("noise",), small, 32, (0.5,) * 3, (0.25,) * 3, 16), **attributes
     )
 
 
@@ -62,7 +65,7 @@ def test_half_precision_passes_the_gate_where_features_keep_their_direction(capl
     with caplog.at_level(logging.INFO, "extract"):
         network = Network(backbone(), CPU, "bfloat16")
     assert network.compute == {"device": "cpu", "precision": "bfloat16"}
-    assert "cosine with float32 at least" in caplog.text
+    assert "cosine with plain float32 at least" in caplog.text
     half, _ = network.start(crops(8), 8).result()
     full, _ = Network(backbone(), CPU).start(crops(8), 8).result()
     assert half.dtype == full.dtype
@@ -78,7 +81,7 @@ def test_half_precision_that_changes_features_is_refused_or_with_auto_given_up_a
         network._pass_gate(broken, "bfloat16", strict=True)
     network._pass_gate(broken, "bfloat16", strict=False)
     assert network.precision == "float32"
-    assert "computing in float32" in caplog.text
+    assert "computing in plain float32" in caplog.text
 
 
 def test_features_that_overflow_in_half_precision_do_not_pass_the_gate():
@@ -99,6 +102,27 @@ def test_a_compiled_network_passes_the_gate_and_gives_the_same_features(monkeypa
     features, _ = network.start(crops(8), 8).result()
     plain, _ = Network(backbone(), CPU).start(crops(8), 8).result()
     torch.testing.assert_close(torch.from_numpy(features), torch.from_numpy(plain), rtol=1e-4, atol=1e-5)
+
+
+def test_a_fused_network_that_computes_something_else_is_given_up_aloud(monkeypatch, caplog):
+    monkeypatch.setattr(inference, "fuse", lambda module: lambda images: -module(images))
+    network = Network(backbone(traceable=True), CPU)
+    assert "small in float32, compiled or fused has a cosine of -1.000000" in caplog.text
+    features, _ = network.start(crops(8), 8).result()
+    torch.testing.assert_close(torch.from_numpy(features), expected(backbone(), crops(8)))
+
+
+def test_the_cpu_fuses_what_can_be_traced_and_nothing_else(monkeypatch, caplog):
+    fused = []
+    monkeypatch.setattr(inference, "fuse", lambda module: fused.append(module) or fuse(module))
+    with caplog.at_level(logging.WARNING, "extract"):
+        Network(backbone(), CPU)
+        Network(backbone(traceable=True), CPU, "bfloat16")
+        assert fused == []
+        network = backbone(traceable=True)
+        Network(network, CPU)
+    assert fused == [network.module]
+    assert caplog.text == ""
 
 
 class FakeStream:
