@@ -1,12 +1,15 @@
 """The network on a device: what it computes, and on CUDA the order of copies, as far as a CPU can show it."""
 
 import logging
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from extract import inference
+from extract.backbones import narrow_resnet50
 from extract.backbones.backbone import Backbone
 from extract.fusion import fuse
 from extract.inference import GATE, Network
@@ -152,6 +155,29 @@ class FakeEvent:
 
     def elapsed_time(self, other):
         return 2000.0
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "bfloat16"])
+def test_on_cuda_everything_is_on_the_gpu_and_features_are_float32(precision, monkeypatch):
+    """A rehearsal on tensors without values that say they are on a GPU; no kernel runs."""
+    gpu, passed = torch.device("cuda", 0), []
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream("copies", []))
+    monkeypatch.setattr(Network, "_pass_gate", lambda _, backbone, wanted, strict: passed.append(wanted))
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    # It is made there: torch cannot move parameters without values.
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, device: module)
+    with FakeTensorMode():
+        with gpu:
+            made = replace(backbone(traceable=True), module=narrow_resnet50.ARCHITECTURE().eval())
+        network = Network(made, gpu, precision)
+        network.precision, maps = precision, []
+        made.module.conv1.register_forward_hook(lambda module, given, map_: maps.append(map_))
+        features = network._features(torch.zeros((8, 32, 32, 3), dtype=torch.uint8).to(gpu))
+    assert (features.device, features.dtype, features.shape) == (gpu, torch.float32, (8, 1000))
+    assert [(map_.device, map_.dtype) for map_ in maps] == [(gpu, getattr(torch, precision))]
+    assert network._module is made.module
+    assert passed == ([] if precision == "float32" else [precision])
 
 
 def test_on_cuda_a_slot_is_free_once_copied_while_the_network_and_the_way_back_go_on(monkeypatch):
