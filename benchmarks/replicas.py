@@ -3,7 +3,8 @@
 Not beside anybody: see ``benchmarks/sweep.py``.
 
     python benchmarks/replicas.py [--most 64] [--frames 6000] [--dim 2048] [--size demo|seed] [--threads 2]
-                                  [--clock wall|cpu] [--plot cost.png] [--corpus-size FRAMES] [--rows 26]
+                                  [--device cpu|cuda] [--clock wall|cpu] [--plot cost.png]
+                                  [--corpus-size FRAMES] [--rows 26]
 
 Prints one JSON document. The corpus is measured where its size is given: 26 rows on so many drawn frames,
 scaled up to the 2.8 million of Aff-Wild2.
@@ -47,11 +48,12 @@ def stepper(data: Data, training: Training, replicas: int) -> Callable[[], Any]:
     """Returns one training step of ``replicas`` rows."""
     rows = sorted(some_rows(replicas), key=lambda row: row.attention)
     tasks = tuple(task for task in TASKS if any(task in row.tasks for row in rows))
-    stack = Stack(data.bank.feature_spec.dim, sizes_of(data, tasks), rows, training, torch.device("cpu"))
+    device = data.bank.train.device
+    stack = Stack(data.bank.feature_spec.dim, sizes_of(data, tasks), rows, training, device)
     form = objective(data.bank.train, data.bank.label_spec, training)
     windows: Windows = cut(data.bank.train.offsets, training.window, training.hop)
     chosen: Ints = np.arange(training.batch_size, dtype=np.int64)
-    everyone = torch.ones(replicas, dtype=torch.bool)
+    everyone = torch.ones(replicas, dtype=torch.bool, device=device)
 
     def step() -> None:
         batch = gather(data.bank.train, windows, chosen, data.standardise)
@@ -62,10 +64,10 @@ def stepper(data: Data, training: Training, replicas: int) -> Callable[[], Any]:
 
 
 def cost_of_replicas(
-    folder: Path, training: Training, most: int, clock: str, plot: Path | None
+    folder: Path, training: Training, most: int, clock: str, plot: Path | None, device: str
 ) -> dict[str, Any]:
     """Time of a step of R replicas over that of one."""
-    data = opened(folder / "features", folder / "labels")
+    data = opened(folder / "features", folder / "labels", device)
     counts = [2**power for power in range(most.bit_length()) if 2**power <= most]
     steps = {count: stepper(data, training, count) for count in counts}
     seconds: dict[int, list[float]] = {count: [] for count in counts}
@@ -108,36 +110,38 @@ def draw(cost: Mapping[int, float], path: Path) -> None:
     told(f"  {path}")
 
 
-def corpus_size(frames: int, dim: int, training: Training, rows: Sequence[Run]) -> dict[str, Any]:
+def corpus_size(
+    frames: int, dim: int, training: Training, rows: Sequence[Run], device: str
+) -> dict[str, Any]:
     """One epoch over generated features, in memory as a corpus would be: time, memory, projection."""
-    random = torch.Generator().manual_seed(0)
+    random = torch.Generator(device).manual_seed(0)
     spec, names = feature_spec(dim), label_spec()
 
     def split(total: int) -> Split:
-        features = torch.empty(total, dim, dtype=torch.float16)
+        features = torch.empty(total, dim, dtype=torch.float16, device=device)
         for first in range(0, total, 8192):
             part = features[first : first + 8192]
-            part.copy_(torch.randn(part.shape, generator=random).relu_())
+            part.copy_(torch.randn(part.shape, generator=random, device=device).relu_())
         lengths = [5000] * (total // 5000) + ([total % 5000] if total % 5000 else [])
         labels = {
-            "valence": torch.rand(total, generator=random) * 2 - 1,
-            "arousal": torch.rand(total, generator=random) * 2 - 1,
-            "expression": torch.randint(0, 7, (total,), generator=random).to(torch.int8),
-            "au": torch.randint(0, 2, (total, 12), generator=random).to(torch.int8),
+            "valence": torch.rand(total, generator=random, device=device) * 2 - 1,
+            "arousal": torch.rand(total, generator=random, device=device) * 2 - 1,
+            "expression": torch.randint(0, 7, (total,), generator=random, device=device).to(torch.int8),
+            "au": torch.randint(0, 2, (total, 12), generator=random, device=device).to(torch.int8),
         }
         clips, offsets = tuple(f"clip{i}" for i in range(len(lengths))), (0, *itertools.accumulate(lengths))
-        return Split(clips, offsets, features, torch.ones(total, dtype=torch.bool), labels)
+        return Split(clips, offsets, features, torch.ones(total, dtype=torch.bool, device=device), labels)
 
     bank = Bank(split(frames), split(max(frames // 20, training.window)), spec, names)
-    began = time.perf_counter()
-    temporal.fit(bank, rows, replace(training, epochs=1), replicas=len(rows))
-    seconds = time.perf_counter() - began
+    once = replace(training, epochs=1)
+    seconds = clocked(lambda: temporal.fit(bank, rows, once, replicas=len(rows))).wall
     whole = seconds * AFFWILD2_FRAMES / frames
     return {
         "frames": frames,
         "rows": len(rows),
         "seconds of one epoch": round(seconds, 1),
         "peak memory, GB": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "peak memory of the GPU, GB": round(torch.cuda.max_memory_allocated() / 1e9, 2),
         "projected, 2.8 M frames: hours of one epoch": round(whole / 3600, 2),
         f"projected, 2.8 M frames: hours of {training.epochs} epochs": round(
             whole * training.epochs / 3600, 1
@@ -153,6 +157,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=6000, help="training frames")
     parser.add_argument("--dim", type=int, default=2048)
     parser.add_argument("--size", choices=list(SIZES), default="demo", help="windows and architecture")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--plot", type=Path, help="where the cost curve is drawn")
@@ -165,10 +170,14 @@ def main() -> None:
     told("cost of replicas")
     with tempfile.TemporaryDirectory(prefix="facets-bench-") as name:
         made(Path(name), chosen.frames, chosen.dim)
-        results["replicas"] = cost_of_replicas(Path(name), training, chosen.most, chosen.clock, chosen.plot)
+        results["replicas"] = cost_of_replicas(
+            Path(name), training, chosen.most, chosen.clock, chosen.plot, chosen.device
+        )
     if chosen.corpus_size:
         told("size of a corpus")
-        results["corpus"] = corpus_size(chosen.corpus_size, chosen.dim, training, some_rows(chosen.rows))
+        results["corpus"] = corpus_size(
+            chosen.corpus_size, chosen.dim, training, some_rows(chosen.rows), chosen.device
+        )
     print(document(chosen, began, results))
 
 

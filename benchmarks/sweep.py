@@ -3,7 +3,7 @@
 Not a test: that every side computes the same losses from the same weights is checked first, then it is timed.
 
     python benchmarks/sweep.py [--rows 26] [--epochs 2] [--frames 6000] [--dim 2048] [--size demo|seed]
-                               [--rounds 3] [--score WORK]
+                               [--rounds 3] [--device cpu|cuda] [--score WORK]
 
 Prints one JSON document, ratios last. Contenders take turns in every round, each with the same windows,
 epochs, features, schedule, clipping and validation; ratios are medians over rounds of the ratio within a
@@ -46,9 +46,9 @@ from temporal.settings import Run, Training  # noqa: E402
 from temporal.tasks import TASKS  # noqa: E402
 from temporal.windows import cut  # noqa: E402
 
-FACETS, FACETS_TWO = "facets", "facets, 2 processes"
+FACETS, FACETS_TWO, COMPILED = "facets", "facets, 2 processes", "facets, compiled"
 LOOP, LOOP_TWO, LIBMTL = "pytorch-tcn loop", "pytorch-tcn loop, 2 processes", "LibMTL"
-OURS, PEERS = (FACETS, FACETS_TWO), (LOOP, LOOP_TWO, LIBMTL)
+OURS, PEERS = (FACETS, FACETS_TWO, COMPILED), (LOOP, LOOP_TWO, LIBMTL)
 
 
 def require_parity(data: Data, training: Training, rows: Sequence[Run]) -> dict[str, float]:
@@ -60,12 +60,13 @@ def require_parity(data: Data, training: Training, rows: Sequence[Run]) -> dict[
     short, plain = replace(training, epochs=1), [replace(row, dropout=0.0) for row in rows]
     form, loader = objective(data.bank.train, data.bank.label_spec, short), Loader(data, short, 0)
     tasks = tuple(task for task in TASKS if any(task in row.tasks for row in plain))
-    stack = Stack(data.bank.feature_spec.dim, sizes_of(data, tasks), plain, short, torch.device("cpu"))
-    everyone, found = torch.ones(len(plain), dtype=torch.bool), []
+    device = data.bank.train.device
+    stack = Stack(data.bank.feature_spec.dim, sizes_of(data, tasks), plain, short, device)
+    everyone, found = torch.ones(len(plain), dtype=torch.bool, device=device), []
     for step, (features, targets) in enumerate(loader.epoch(1, tasks)):
         factor = lr_factor(step, len(loader), short.warmup)
         found.append(stack.step(features, None, targets, form, everyone, factor).losses.sum(1))
-    ours = torch.stack(found, 1)[:, :10]
+    ours = torch.stack(found, 1)[:, :10].cpu()
     worst = {}
     for name, train in ((LOOP, train_one), (LIBMTL, train_libmtl)):
         theirs: list[list[float]] = []
@@ -124,7 +125,8 @@ def contenders(
     form = objective(data.bank.train, data.bank.label_spec, training)
     once = replace(training, epochs=1)
     probe = rows[len(rows) // 2]
-    loaders = {count: Loader(data, training, count) for count in (0, 1, 2)}
+    on_gpu = data.bank.train.device.type == "cuda"
+    loaders = {count: Loader(data, training, count) for count in ((0, 1, 2, 4, 8) if on_gpu else (0, 1, 2))}
     kind = faster(
         "AdamW",
         {k: lambda k=k: train_one(probe, loaders[0], once, form, k, []) for k in ("fused", "foreach")},
@@ -134,6 +136,16 @@ def contenders(
         {n: lambda n=n: train_one(probe, loaders[n], once, form, kind, []) for n in loaders},
     )
     loader = loaders[workers]
+    alone: dict[str, Callable[[], Spent]] = {
+        FACETS: lambda: clocked(lambda: temporal.fit(data.bank, rows, training, replicas=len(rows))),
+        LOOP: lambda: clocked(lambda: [train_one(row, loader, training, form, kind) for row in rows]),
+        LIBMTL: lambda: clocked(lambda: [train_libmtl(row, loader, training, form, kind) for row in rows]),
+    }
+    if on_gpu:  # which two processes would share
+        faster_step = replace(training, compile=True)
+        return alone | {
+            COMPILED: lambda: clocked(lambda: temporal.fit(data.bank, rows, faster_step, replicas=len(rows)))
+        }
     context = multiprocessing.get_context("spawn")
     pool = stack.enter_context(ProcessPoolExecutor(2, context, begin, (data.folder, labels, training, kind)))
     list(pool.map(child_loop, [rows[0]] * 4))  # both processes are up, files are open, kernels are chosen
@@ -146,12 +158,9 @@ def contenders(
     # The long runs first, so that no process waits at the end for the other's last one.
     by_size = sorted(rows, key=lambda row: -len(row.tasks))
     ordered = sorted(rows, key=lambda row: row.attention)
-    return {
-        FACETS: lambda: clocked(lambda: temporal.fit(data.bank, rows, training, replicas=len(rows))),
+    return alone | {
         FACETS_TWO: lambda: pooled(child_facets, [ordered[::2], ordered[1::2]]),
-        LOOP: lambda: clocked(lambda: [train_one(row, loader, training, form, kind) for row in rows]),
         LOOP_TWO: lambda: pooled(child_loop, by_size),
-        LIBMTL: lambda: clocked(lambda: [train_libmtl(row, loader, training, form, kind) for row in rows]),
     }
 
 
@@ -173,9 +182,11 @@ def ratio(found: Mapping[str, list[Spent]], peer: str, ours: str, clock: str = "
     return round(statistics.median(getattr(a, clock) / getattr(b, clock) for a, b in pairs), 3)
 
 
-def equal_work(folder: Path, training: Training, rows: Sequence[Run], rounds: int) -> dict[str, Any]:
+def equal_work(
+    folder: Path, training: Training, rows: Sequence[Run], rounds: int, device: str
+) -> dict[str, Any]:
     """Every contender trains all rows on the same windows for the same epochs."""
-    data = opened(folder / "features", folder / "labels")
+    data = opened(folder / "features", folder / "labels", device)
     told("parity")
     shown = [row for row in rows if len(row.tasks) in (1, 2)][:2] + list(rows[-1:])
     parity = require_parity(data, training, shown)
@@ -184,9 +195,10 @@ def equal_work(folder: Path, training: Training, rows: Sequence[Run], rounds: in
         found = interleaved(contenders(data, folder / "labels", training, rows, stack), rounds)
     seen = int(cut(data.bank.train.offsets, training.window, training.hop).frames.sum()) * training.epochs
     frames = seen * len(rows)
-    ratios = {f"{peer} / {our}": ratio(found, peer, our) for our in OURS for peer in PEERS}
-    ratios["fastest peer / facets, the better of its two forms"] = max(
-        min(ratio(found, peer, our) for peer in PEERS) for our in OURS
+    ours, peers = ([name for name in names if name in found] for names in (OURS, PEERS))
+    ratios = {f"{peer} / {our}": ratio(found, peer, our) for our in ours for peer in peers}
+    ratios["fastest peer / facets, the best of its forms"] = max(
+        min(ratio(found, peer, our) for peer in peers) for our in ours
     )
     return {
         "parity: largest relative difference of a loss": parity,
@@ -198,7 +210,7 @@ def equal_work(folder: Path, training: Training, rows: Sequence[Run], rounds: in
         },
         "ratios": ratios,
         "ratios of CPU time": {
-            f"{peer} / {our}": ratio(found, peer, our, "cpu") for our in OURS for peer in PEERS
+            f"{peer} / {our}": ratio(found, peer, our, "cpu") for our in ours for peer in peers
         },
     }
 
@@ -265,6 +277,7 @@ def main() -> None:
     parser.add_argument("--size", choices=list(SIZES), default="demo", help="windows and architecture")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of equal work")
     parser.add_argument("--score", type=Path, help="work directory with features, for ratios at equal score")
     parser.add_argument("--score-epochs", type=int, default=30)
     parser.add_argument("--only", nargs="+", choices=["work", "score"])
@@ -276,7 +289,7 @@ def main() -> None:
     if "work" in wanted:
         with tempfile.TemporaryDirectory(prefix="facets-bench-") as name:
             made(Path(name), chosen.frames, chosen.dim)
-            results["equal work"] = equal_work(Path(name), training, rows, chosen.rounds)
+            results["equal work"] = equal_work(Path(name), training, rows, chosen.rounds, chosen.device)
     if "score" in wanted:
         told("equal score")
         results["equal score"] = equal_score(chosen.score, rows, chosen.score_epochs)

@@ -37,10 +37,18 @@ def cpu_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def await_gpu() -> None:
+    """Waits for what a GPU has been given, if there is one in use."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def clocked(work: Callable[[], Any]) -> Spent:
-    """Returns what ``work`` took."""
+    """Returns what ``work`` took, on a GPU until the last kernel is done."""
+    await_gpu()
     wall, cpu = time.perf_counter(), cpu_seconds()
     work()
+    await_gpu()
     return Spent(time.perf_counter() - wall, cpu_seconds() - cpu)
 
 
@@ -51,6 +59,7 @@ def document(chosen: argparse.Namespace, began: float, results: Mapping[str, Any
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_initialized() else None,
         "load_after": os.getloadavg()[0],
         "seconds": round(time.perf_counter() - began),
     }

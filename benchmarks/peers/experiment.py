@@ -88,9 +88,9 @@ class Data:
     standardise: Standardiser
 
 
-def opened(features: Path, labels: Path) -> Data:
-    """Opens stores."""
-    bank = temporal.load_bank(stores.open(features), stores.open(labels))
+def opened(features: Path, labels: Path, device: str = "cpu") -> Data:
+    """Opens stores; the bank lies on ``device``."""
+    bank = temporal.load_bank(stores.open(features), stores.open(labels), device=device)
     return Data(features, bank, feature_statistics(bank.train))
 
 
@@ -156,6 +156,7 @@ class Loader:
             persistent_workers=workers > 0,
             prefetch_factor=4 if workers else None,
             multiprocessing_context="fork" if workers else None,
+            pin_memory=split.device.type == "cuda",
         )
 
     def __len__(self) -> int:
@@ -169,9 +170,9 @@ class Loader:
             index = np.asarray(chosen)
             frames, steps = self.windows.frames[index], np.arange(stored.shape[1])[None]
             within = np.minimum(steps, frames[:, None] - 1)
-            rows = torch.from_numpy(self.windows.start[index][:, None] + within)
-            usable = split.valid[rows] & torch.from_numpy(steps < frames[:, None])
+            rows = torch.from_numpy(self.windows.start[index][:, None] + within).to(split.device)
+            usable = split.valid[rows] & torch.from_numpy(steps < frames[:, None]).to(split.device)
             yield (
-                self.data.standardise(stored, usable),
+                self.data.standardise(stored.to(split.device, non_blocking=True), usable),
                 gather_targets(split, rows, usable, dict.fromkeys(tasks)),
             )

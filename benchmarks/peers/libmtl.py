@@ -143,7 +143,8 @@ def train_libmtl(
         }
         for task in run.tasks
     }
-    with mock.patch.object(torch, "device", return_value="cpu"), contextlib.redirect_stdout(io.StringIO()):
+    device = str(data.bank.train.device)
+    with mock.patch.object(torch, "device", return_value=device), contextlib.redirect_stdout(io.StringIO()):
         trainer = LibMTL.trainer.Trainer(
             tasks,
             LibMTL.weighting.EW,

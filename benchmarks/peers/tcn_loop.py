@@ -102,9 +102,9 @@ def train_one(
     With a list for ``losses``, appends the loss of every step instead of validating.
     """
     data = loader.data
-    model = Peer(data, training, run)
+    model = Peer(data, training, run).to(data.bank.train.device)
     optimiser = adamw(model.parameters(), run, kind)
-    labels = {t: data.bank.validation.labels[TASKS[t].array].numpy() for t in run.tasks}
+    labels = {t: data.bank.validation.labels[TASKS[t].array].cpu().numpy() for t in run.tasks}
     rules = rules_of(data.bank.label_spec)
     windows = cut(data.bank.validation.offsets, training.window, training.hop)
     steps, step, best, kept = len(loader) * training.epochs, 0, -math.inf, {}
@@ -130,7 +130,7 @@ def train_one(
             data.standardise,
             training.batch_size * 4,
         )
-        predictions = {task: evaluate.as_labels(task, values[task][0].numpy()) for task in run.tasks}
+        predictions = {task: evaluate.as_labels(task, values[task][0].cpu().numpy()) for task in run.tasks}
         reached = score(totals(labels, predictions, rules))
         if reached > best:
             best, kept = reached, {name: value.clone() for name, value in model.state_dict().items()}
