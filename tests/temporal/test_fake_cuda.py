@@ -119,7 +119,7 @@ def test_other_settings_keep_everything_on_the_gpu_too(changes, bank, pretended)
 
 def test_a_forgotten_tensor_of_the_cpu_is_noticed(bank, pretended):
     """What makes the tests above worth something."""
-    with pytest.raises(RuntimeError, match="same device|different devices"):
+    with pytest.raises(RuntimeError, match=r"same device|different devices"):
         step_and_predict(
             replace(bank, train=replace(bank.train, weight=torch.ones(bank.train.frames))), TINY, CUDA
         )
