@@ -230,7 +230,6 @@ def test_on_cuda_a_slot_is_free_once_copied_while_the_network_and_the_way_back_g
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["float32", "auto"])
 def test_cuda_gives_the_features_of_the_cpu(precision):
     pixels = crops(64)

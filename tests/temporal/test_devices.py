@@ -13,7 +13,7 @@ from temporal.bank import statistics
 from temporal.resume import StateFile
 from temporal.settings import ATTENTIONS, MODELS, Run, Training
 
-GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+GPU = pytest.mark.gpu
 TINY = Training(
     window=12, hop=10, batch_size=2, epochs=3, patience=0, channels=8, levels=2, kernel_size=3, projection=4
 )

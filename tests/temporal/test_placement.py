@@ -95,7 +95,6 @@ def test_training_gives_the_same_bytes_wherever_the_features_lie(pairs, tmp_path
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("kind", ["host", "store"])
 def test_batches_on_a_gpu_are_the_same_wherever_the_features_lie(pairs, kind):
     plain, other = (
