@@ -9,6 +9,7 @@ flips inside the entropy-coded data, which libjpeg calls warnings: such a crop i
 PNG has check sums and one meaning per file: the name of the decoder says nothing of such crops.
 """
 
+import errno
 import os
 import re
 import stat
@@ -40,11 +41,16 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
 # 00 is no marker: the decoder passes over it too, and must not come to another frame header than we do.
 _WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD8)))
+_GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 _SOURCE_LINE = re.compile(r"^.*\.cpp:[0-9]+, ")
 
 
 class DecodeError(CorpusError):
     """One crop cannot be decoded: truncated, corrupt, empty, too large, or neither JPEG nor PNG."""
+
+
+class ReadError(DecodeError):
+    """One crop is there and its bytes cannot be had now: no permission, or the disk or network fails."""
 
 
 def decode(
@@ -155,7 +161,8 @@ def read_file(path: str | Path) -> bytes:
     """Returns the bytes of a crop.
 
     Raises:
-        DecodeError: the file cannot be read, is not a regular file, or is larger than any crop.
+        ReadError: the file is there and cannot be read.
+        DecodeError: it is not there, is not a regular file, or is larger than any crop.
     """
     try:
         # O_NONBLOCK: a named pipe in the tree must fail, not hang the run.
@@ -178,4 +185,4 @@ def read_file(path: str | Path) -> bytes:
             os.close(descriptor)
     except OSError as error:
         msg = f"cannot be read: {error.strerror or error}"
-        raise DecodeError(msg) from error
+        raise (DecodeError if error.errno in _GONE else ReadError)(msg) from error
