@@ -9,6 +9,7 @@ flips inside the entropy-coded data, which libjpeg calls warnings: such a crop i
 PNG has check sums and one meaning per file: the name of the decoder says nothing of such crops.
 """
 
+import errno
 import os
 import re
 import stat
@@ -29,17 +30,27 @@ INTERPOLATIONS = {"bilinear-antialias": "bilinear", "bicubic-antialias": "bicubi
 """Ways to resize by their names in feature specifications, and torch's names for them."""
 MAX_PIXELS = 4 << 20
 MAX_BYTES = 64 << 20
+MAX_SCANS = 100
+"""Of a JPEG. Encoders write about ten; each is a pass over all pixels, and 16 bytes may suffice for one."""
+MAX_TEXTS = 16
+"""Of a PNG, compressed ones: the decoder unpacks them, each to 8 MB at most."""
 
 # Start-of-frame markers; C4, C8 and CC in their range are Huffman tables, reserved and arithmetic coding.
 _SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
-_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))
+# 00 is no marker: the decoder passes over it too, and must not come to another frame header than we do.
+_WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD8)))
+_GONE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 _SOURCE_LINE = re.compile(r"^.*\.cpp:[0-9]+, ")
 
 
 class DecodeError(CorpusError):
     """One crop cannot be decoded: truncated, corrupt, empty, too large, or neither JPEG nor PNG."""
+
+
+class ReadError(DecodeError):
+    """One crop is there and its bytes cannot be had now: no permission, or the disk or network fails."""
 
 
 def decode(
@@ -56,13 +67,15 @@ def decode(
         interpolation: a key of ``INTERPOLATIONS``.
 
     Raises:
-        DecodeError: the bytes are not one complete JPEG or PNG of at most ``MAX_PIXELS`` pixels.
+        DecodeError: the bytes are not one complete JPEG or PNG of at most ``MAX_PIXELS`` pixels, or made to
+            keep a decoder busy.
     """
     width, height = header_size(data)
     if width * height > MAX_PIXELS:
         msg = f"{width} x {height} pixels, more than the {MAX_PIXELS} of any face crop; not decoded"
         raise DecodeError(msg)
     png = data.startswith(_PNG)
+    _check_effort(data, png=png)
     try:
         image = cast("Tensor", decode_png(data) if png else decode_jpeg(data))
     except (RuntimeError, ValueError) as error:
@@ -132,11 +145,24 @@ def header_size(data: bytes) -> tuple[int, int]:
     raise DecodeError(msg)
 
 
+def _check_effort(data: bytes, *, png: bool) -> None:
+    """Refuses what takes minutes or gigabytes to decode, however few pixels it has."""
+    if png:
+        count, most, what = data.count(b"zTXt") + data.count(b"iTXt"), MAX_TEXTS, "texts"
+    else:
+        # Within compressed data no ff comes before another byte than 00 or d0 to d7.
+        count, most, what = data.count(b"\xff\xda"), MAX_SCANS, "scans"
+    if count > most:
+        msg = f"{count} {what}, more than the {most} of any face crop; not decoded"
+        raise DecodeError(msg)
+
+
 def read_file(path: str | Path) -> bytes:
     """Returns the bytes of a crop.
 
     Raises:
-        DecodeError: the file cannot be read, is not a regular file, or is larger than any crop.
+        ReadError: the file is there and cannot be read.
+        DecodeError: it is not there, is not a regular file, or is larger than any crop.
     """
     try:
         # O_NONBLOCK: a named pipe in the tree must fail, not hang the run.
@@ -159,4 +185,4 @@ def read_file(path: str | Path) -> bytes:
             os.close(descriptor)
     except OSError as error:
         msg = f"cannot be read: {error.strerror or error}"
-        raise DecodeError(msg) from error
+        raise (DecodeError if error.errno in _GONE else ReadError)(msg) from error

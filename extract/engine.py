@@ -207,7 +207,7 @@ def extract_clips(
             rows = ClipRows(batch.clip, batch.source, empty)
         values, seconds = features.result()
         model_seconds += seconds
-        rows.put(batch.start, values, batch.unreadable)
+        rows.put(batch, values)
         images += int(batch.source.present[batch.start : batch.start + batch.rows].sum())
         taken += 1
         if taken == ESTIMATE_BATCHES:

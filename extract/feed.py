@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from extract.corpora import Crops, NamedFrames
-from extract.decode import DecodeError, decode, read_file
+from extract.decode import DecodeError, ReadError, decode, read_file
 from extract.source import Source
 
 SLOTS = 3
@@ -35,6 +35,7 @@ class Batch:
         pixels: (rows padded, S, S, 3) uint8 RGB; zero where there is no readable crop. A view of the ring:
             valid until the next batch is asked for.
         unreadable: frame -> reason, of the crops that could not be decoded.
+        unread: those of them whose bytes could not be had.
     """
 
     clip: Crops
@@ -44,6 +45,7 @@ class Batch:
     last: bool
     pixels: Tensor
     unreadable: dict[int, str] = field(default_factory=dict)
+    unread: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -151,6 +153,8 @@ def _decode_rows(batch: Batch, first: int, step: int, interpolation: str) -> tup
         except DecodeError as error:
             pixels[row] = 0
             batch.unreadable[frame] = f"{path}: {error}"
+            if isinstance(error, ReadError):
+                batch.unread.add(frame)
         read += middle - began
         decoded += time.perf_counter() - middle
     return read, decoded

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.corpora import Crops
+from extract.feed import Batch
 from extract.source import Source
 from stores import Store
 from stores.documents import Json
@@ -26,18 +27,21 @@ class ClipRows:
         source: its crops as found on disk.
         features: (T, dim) of the store's dtype; zero where nothing came in.
         unreadable: frame -> reason, of the crops that could not be decoded.
+        unread: those of them whose bytes could not be had.
     """
 
     clip: Crops
     source: Source
     features: NDArray[Any]
     unreadable: dict[int, str] = field(default_factory=dict)
+    unread: set[int] = field(default_factory=set)
 
-    def put(self, start: int, features: NDArray[np.float32], unreadable: Mapping[int, str]) -> None:
-        """Takes the features of the frames from ``start`` on."""
+    def put(self, batch: Batch, features: NDArray[np.float32]) -> None:
+        """Takes the features of a batch."""
         with np.errstate(over="ignore"):  # finish() looks for what did not fit
-            self.features[start : start + len(features)] = features
-        self.unreadable.update(unreadable)
+            self.features[batch.start : batch.start + len(features)] = features
+        self.unreadable.update(batch.unreadable)
+        self.unread.update(batch.unread)
 
     def valid(self) -> NDArray[np.bool_]:
         """(T,) whether a frame has a readable crop."""
@@ -67,6 +71,9 @@ class ClipRows:
     def commit(self, store: Store, compute: Mapping[str, str]) -> float:
         """Writes the clip; returns the seconds that took.
 
+        A crop that could not be read looks the same to ``extract.source`` once it can be: with such crops the
+        clip is of no known source, and the next run extracts it again.
+
         Raises:
             StoreError: the store cannot be written.
         """
@@ -83,5 +90,5 @@ class ClipRows:
         }
         if self.clip.origin is not None:
             attrs["crops"] = self.clip.origin
-        store.write(self.clip.id, arrays, attrs, self.source.digest)
+        store.write(self.clip.id, arrays, attrs, "" if self.unread else self.source.digest)
         return time.perf_counter() - began

@@ -218,7 +218,7 @@ def cut(kind: str, root: Path, margin: float) -> int:
     """Cut the faces of a corpus of pictures out by the boxes that it lists.
 
     KIND and ROOT are those of the corpus; crops go to ROOT/faces. Those that are there already stay as they
-    are, so that the same command goes on where it was stopped: for another margin, remove them first.
+    are, so that the same command goes on where it was stopped; with another margin it is refused.
     """
     import importlib
 

@@ -4,11 +4,13 @@ Not a maker of clusters over SSH, SLURM or Kubernetes: dask's own tools make tho
 not aware of what a task is: see ``pipeline.extraction`` and ``pipeline.sweep``.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stores.errors import ConfigError
@@ -54,7 +56,7 @@ def run_tasks(
     finished: Callable[[Task, Result | None], None],
     parts: Callable[[Task], Mapping[str, Task]],
 ) -> None:
-    """Runs ``function`` on each task, wherever a worker is free.
+    """Runs ``function`` on each task, wherever a worker is free; relative paths mean there what they do here.
 
     A task may run twice, on two workers even, so ``function`` is idempotent. Where workers died as often as
     dask tolerates, the parts of the tasks that were there are tried alone, one after the other.
@@ -72,10 +74,11 @@ def run_tasks(
     from distributed import KilledWorker, as_completed
 
     suspects: dict[str, Task] = {}
+    there = functools.partial(_in_folder, Path.cwd(), function)
 
     def submit(task: Task) -> Any:
         # Not pure: an equal task of an earlier run may have failed.
-        return client.submit(function, task, pure=False)
+        return client.submit(there, task, pure=False)
 
     running = {submit(task): task for task in tasks}
     try:
@@ -97,6 +100,13 @@ def run_tasks(
             finished(task, alone)
     finally:
         client.cancel(list(running), force=True)  # type: ignore[no-untyped-call]
+
+
+def _in_folder(folder: Path, function: Callable[[Task], Result], task: Task) -> Result:
+    """Runs a task in the folder from which it was sent, if the worker's machine has it."""
+    if folder.is_dir():
+        os.chdir(folder)
+    return function(task)
 
 
 @contextmanager

@@ -98,7 +98,13 @@ def make_features(
             f"{len(frames)} unreadable crops count as missing, the first is frame {frames[0].frame}:"
             f" {frames[0].reason}; replace them and run facets features again, or leave it so"
         )
-    wrong |= {failed.clip: f"not extracted: {failed.reason}" for failed in report.failed}
+    for failed in report.failed:
+        wrong[failed.clip] = f"not extracted: {failed.reason}"
+        if store.has(failed.clip):
+            wrong[failed.clip] += (
+                "; the features of its earlier crops are still in the store, and a sweep would train on them:"
+                f" delete {store.path}/clips/{failed.clip}.* if they should not count"
+            )
     return wrong | departed(labels, [place.labels, place.features])
 
 

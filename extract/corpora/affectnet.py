@@ -139,7 +139,8 @@ def cut_faces(root: Path, *, margin: float = 0.0, progress: Progress = silent) -
     """Cuts the face of every listed picture into ``root/faces``; see ``boxes.cut``.
 
     Raises:
-        CorpusError: no list or no folder of pictures, or a row is not as it should be.
+        CorpusError: no list or no folder of pictures, a row is not as it should be, or faces are there that
+            were cut with another margin.
     """
     root = Path(root)
     pictures = images.folder_of(root, (PICTURES,))
@@ -152,7 +153,7 @@ def cut_faces(root: Path, *, margin: float = 0.0, progress: Progress = silent) -
     if not faces:
         msg = f"no face is listed in {root / LISTS}: expected {' and '.join(_FILES.values())} there"
         raise CorpusError(msg)
-    return boxes.cut(faces, margin=margin, progress=progress)
+    return boxes.cut(faces, root / FACES, margin=margin, progress=progress)
 
 
 def _list(root: Path, split: Split) -> Path:

@@ -117,13 +117,14 @@ def cut_faces(root: Path, *, margin: float = 0.0, progress: Progress = silent) -
     """Cuts every face of the list out of ``root/origin`` into ``root/faces``; see ``boxes.cut``.
 
     Raises:
-        CorpusError: the list or the folder of pictures is missing, or a line is not as it should be.
+        CorpusError: the list or the folder of pictures is missing, a line is not as it should be, or faces
+            are there that were cut with another margin.
     """
     root = Path(root)
     rows, _ = _read(root)
     pictures = images.folder_of(root, (PICTURES,))
     faces = [Face(pictures / row.image, row.box, root / FACES / row.crop) for row in rows]
-    return boxes.cut(faces, margin=margin, progress=progress)
+    return boxes.cut(faces, root / FACES, margin=margin, progress=progress)
 
 
 def _read(root: Path) -> tuple[list[Row], list[str]]:

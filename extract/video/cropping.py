@@ -174,7 +174,13 @@ class _Job:
                 self.unchanged.append(video)
                 said = record.warnings(known)
             else:
-                said = record.warnings(self._cut(path, position))
+                content = self._cut(path, position)
+                said = record.warnings(content)
+                if known is not None and known["video"]["sha256"] != content["video"]["sha256"]:
+                    said.append(
+                        "replaced the crops of an older file of this name: if that was another video, rename "
+                        "one of the two and cut both again"
+                    )
         except CorpusError as error:
             self.fail(video, error)
             return

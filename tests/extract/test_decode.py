@@ -3,6 +3,7 @@
 import io
 import os
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -96,6 +97,44 @@ def test_a_bomb_is_refused_by_its_header_before_it_is_decoded():
     with pytest.raises(DecodeError, match="60000 x 60000 pixels"):
         decode.decode(bomb)
     assert time.perf_counter() - began < 0.5
+
+
+def segment(marker, content):
+    return b"\xff" + bytes([marker]) + (len(content) + 2).to_bytes(2, "big") + content
+
+
+def test_a_bomb_cannot_hide_behind_a_header_that_the_decoder_does_not_see():
+    bomb = make_jpeg(7, (3000, 3000), "L")
+    small = segment(0xC0, b"\x08\x00\x10\x00\x10\x01\x01\x11\x00")
+    comment = segment(0xFE, small)
+    # For the decoder ff 00 is nothing; read as a marker with a length it leads to within the comment.
+    start, end = 2, bomb.index(b"\xff\xda")
+    length = 2 + end - start + len(comment) - len(small)
+    hidden = b"\xff\x00" + length.to_bytes(2, "big")
+    data = bomb[:start] + hidden + bomb[start:end] + comment + bomb[end:]
+    assert decode.header_size(data) == (3000, 3000)
+    with pytest.raises(DecodeError, match="3000 x 3000 pixels"):
+        decode.decode(data)
+
+
+def test_a_jpeg_of_endless_scans_is_refused_and_one_of_many_is_not():
+    data = make_jpeg(7, (64, 64), "L", progressive=True)
+    last = data[data.rindex(b"\xff\xda") : -2]
+    scans = data.count(b"\xff\xda")
+    many = data[:-2] + last * (decode.MAX_SCANS - scans) + data[-2:]
+    assert decode.decode(many).shape == (64, 64, 3)
+    with pytest.raises(DecodeError, match="1000 scans, more than the 100"):
+        decode.decode(data[:-2] + last * (1000 - scans) + data[-2:])
+
+
+def test_a_png_of_endless_texts_is_refused_and_one_of_some_is_not():
+    data = make_png()
+    content = b"zTXtname\0\0" + zlib.compress(b"a" * 1000)
+    text = (len(content) - 4).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
+    some = data[:33] + text * decode.MAX_TEXTS + data[33:]
+    np.testing.assert_array_equal(decode.decode(some), pillow(data))
+    with pytest.raises(DecodeError, match="200 texts, more than the 16"):
+        decode.decode(data[:33] + text * 200 + data[33:])
 
 
 def test_another_format_is_refused_even_when_it_is_called_jpg(tmp_path):

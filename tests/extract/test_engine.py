@@ -1,5 +1,6 @@
 """Extraction: features equal plain torchvision's, a resume writes the same bytes, bad crops are flagged."""
 
+import errno
 import os
 from dataclasses import replace
 
@@ -214,6 +215,34 @@ def test_unreadable_crops_are_flagged_and_do_not_stop_the_run(corpus, tiny, tmp_
     assert not store.read("long")[~valid].any()
     assert store.record("long").attrs["unreadable"] == [0, 9, 41]
     assert valid.sum() == 32 - 3
+
+
+def test_a_crop_that_could_not_be_read_is_tried_again_for_it_looks_the_same_once_it_can_be(
+    corpus, tiny, tmp_path, monkeypatch
+):
+    run(corpus, tiny, tmp_path / "whole")
+    locked, opened = str(corpus.clips[1].frames[6]), os.open
+
+    def forbidding(path, *options):
+        if str(path) == locked:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", forbidding)
+        for written in (("long", "other", "short"), ("other",)):
+            store, report = run(corpus, tiny, tmp_path / "store")
+            assert report.written == written
+            (bad,) = report.bad_frames
+            assert bad.reason == f"{locked}: cannot be read: Permission denied"
+            assert store.record("other").attrs["unreadable"] == [6]
+    assert run(corpus, tiny, tmp_path / "store")[1].written == ("other",)
+    assert contents(tmp_path / "store") == contents(tmp_path / "whole")
+    # Of a link that leads nowhere the stat tells as much: it is not looked at again.
+    corpus.clips[1].frames[6].unlink()
+    corpus.clips[1].frames[6].symlink_to("nowhere")
+    assert run(corpus, tiny, tmp_path / "store")[1].written == ("other",)
+    assert run(corpus, tiny, tmp_path / "store")[1].written == ()
 
 
 def test_a_clip_of_mostly_unreadable_crops_fails_and_the_others_go_on(corpus, tiny, tmp_path):

@@ -103,6 +103,31 @@ def test_a_box_is_top_left_right_bottom_and_each_face_becomes_a_square_of_its_ow
     assert reader.cut_faces(tmp_path).unchanged == 2
 
 
+def test_faces_of_two_margins_never_lie_side_by_side(tmp_path):
+    (tmp_path / "origin").mkdir()
+    for name in "ab":
+        Image.new("RGB", (40, 40)).save(tmp_path / "origin" / f"{name}.jpg")
+    write(tmp_path / "label.lst", ["a.jpg 0 10 10 20 20 9 3", "b.jpg 0 10 10 20 20 9 3"])
+    faces = tmp_path / "faces"
+    assert reader.cut_faces(tmp_path, margin=0.5).written == 2
+    (faces / "b_0.jpg").unlink()  # as if it had been stopped
+    with pytest.raises(
+        CorpusError, match=r"faces already, cut with a margin of 0\.5, .* now with 0\.0: remove"
+    ):
+        reader.cut_faces(tmp_path)
+    assert not (faces / "b_0.jpg").exists()
+    assert reader.cut_faces(tmp_path, margin=0.5).written == 1
+    (faces / ".cut.json").unlink()
+    with pytest.raises(CorpusError, match="cut nobody noted with which margin"):
+        reader.cut_faces(tmp_path, margin=0.5)
+    for face in faces.iterdir():
+        face.unlink()
+    assert reader.cut_faces(tmp_path).written == 2
+    with Image.open(faces / "a_0.jpg") as crop:
+        assert crop.size == (10, 10)
+    assert reader.cut_faces(tmp_path).unchanged == 2
+
+
 def test_a_face_of_thousands_of_pixels_becomes_a_crop_that_the_extraction_takes(tmp_path):
     (tmp_path / "origin").mkdir()
     Image.new("RGB", (3000, 2000), (0, 0, 255)).save(tmp_path / "origin" / "a.jpg", quality=30)
@@ -116,10 +141,15 @@ def test_an_empty_box_and_a_damaged_picture_fail_alone(tmp_path):
     (tmp_path / "origin").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "origin" / "a.jpg")
     (tmp_path / "origin" / "b.jpg").write_bytes(b"no picture")
-    write(tmp_path / "label.lst", ["a.jpg 0 5 5 5 9 9 3", "b.jpg 0 0 0 5 5 9 3", "a.jpg 1 0 0 5 5 9 3"])
+    Image.effect_noise((30, 30), 90).save(tmp_path / "origin" / "c.png")
+    broken = bytearray((tmp_path / "origin" / "c.png").read_bytes())
+    broken[broken.index(b"IDAT") - 1] -= 99  # the length of the pixels: what follows is no chunk
+    (tmp_path / "origin" / "c.png").write_bytes(broken)
+    lines = ["a.jpg 0 5 5 5 9 9 3", "b.jpg 0 0 0 5 5 9 3", "a.jpg 1 0 0 5 5 9 3", "c.png 0 0 0 5 5 9 3"]
+    write(tmp_path / "label.lst", lines)
     report = reader.cut_faces(tmp_path, margin=0.5)
     assert report.written == 1
-    assert [path.name for path, _ in report.failed] == ["a.jpg", "b.jpg"]
+    assert [path.name for path, _ in report.failed] == ["a.jpg", "b.jpg", "c.png"]
     with Image.open(tmp_path / "faces" / "a_1.jpg") as crop:
         assert crop.size == (8, 8)
-    assert sorted(path.name for path in (tmp_path / "faces").iterdir()) == ["a_1.jpg"]
+    assert sorted(path.name for path in (tmp_path / "faces").glob("*.jpg")) == ["a_1.jpg"]

@@ -159,10 +159,13 @@ def test_what_changed_is_cut_anew_and_alone(scrap_tree, scraps, tmp_path):
     os.utime(videos / "two.mp4", ns=(1, 1))
     assert crop_videos(videos, scrap_tree, BOTH).written == ()  # another time, the same bytes
     (scrap_tree / "cropped_aligned" / "one_left" / "00003.jpg").unlink()
-    assert crop_videos(videos, scrap_tree, BOTH).written == ("one_left", "one_right")
+    report = crop_videos(videos, scrap_tree, BOTH)
+    assert (report.written, report.warnings) == (("one_left", "one_right"), {})
     assert contents(scrap_tree / "cropped_aligned") == before
     shutil.copy(scraps / "one.mp4", videos / "two.mp4")
-    assert crop_videos(videos, scrap_tree, BOTH).written == ("two_left", "two_right")
+    report = crop_videos(videos, scrap_tree, BOTH)
+    assert report.written == ("two_left", "two_right")
+    assert "replaced the crops of an older file of this name" in report.warnings["two"]
     assert crop_numbers(scrap_tree / "cropped_aligned" / "two_left") == list(range(1, 9))
 
 

@@ -235,9 +235,11 @@ def test_cut_makes_the_crops_of_a_list_of_boxes_and_lists_pictures_that_cannot_b
     code, out, err = run("cut", "expw", tmp_path, "--margin", "0.5")
     assert (code, out) == (PARTLY, f"{tmp_path / 'faces'}: 2 faces cut, 0 were there already\n")
     assert f"error: picture {tmp_path / 'origin' / 'b.jpg'}: " in err
-    assert sorted(path.name for path in (tmp_path / "faces").iterdir()) == ["a_0.jpg", "a_1.jpg"]
+    assert sorted(path.name for path in (tmp_path / "faces").glob("*.jpg")) == ["a_0.jpg", "a_1.jpg"]
     Image.new("RGB", (20, 20), "grey").save(tmp_path / "origin" / "b.jpg")
-    assert run("cut", "expw", tmp_path)[:2] == (
+    code, _, err = run("cut", "expw", tmp_path)
+    assert (code, "or give --margin 0.5" in err) == (FAILED, True)
+    assert run("cut", "expw", tmp_path, "--margin", "0.5")[:2] == (
         DONE,
         f"{tmp_path / 'faces'}: 1 faces cut, 2 were there already\n",
     )

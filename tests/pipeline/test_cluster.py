@@ -1,10 +1,13 @@
 """Clusters: every task is done once or more, whoever dies on the way, and what a task raises arrives."""
 
 import os
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import dask
-import distributed  # noqa: F401 (before dask.config.set: it brings its own defaults)
+import distributed  # before dask.config.set: it brings its own defaults
 import pytest
 from click.testing import CliRunner
 
@@ -63,6 +66,29 @@ def test_a_worker_that_takes_long_to_come_back_is_waited_for(tmp_path):
     ):
         cluster.run_tasks(client, [tmp_path / "died"], die_first, lambda *end: ended.append(end), one_by_one)
     assert ended == [(tmp_path / "died", "done")]
+
+
+def test_relative_paths_mean_to_a_worker_that_was_started_elsewhere_what_they_mean_here(tmp_path):
+    ended = []
+    with distributed.LocalCluster(
+        n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address="127.0.0.1:0"
+    ) as running:
+        command = [sys.executable, "-m", "distributed.cli.dask_worker", running.scheduler_address]
+        code = Path(cluster.__file__).parents[1]
+        worker = subprocess.Popen(
+            [*command, "--nthreads", "1", "--no-nanny", "--no-dashboard"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(code)},
+        )
+        try:
+            with cluster.connected(Cluster(scheduler=running.scheduler_address), "cpu") as client:
+                cluster.run_tasks(
+                    client, ["work/demo"], os.path.abspath, lambda *end: ended.append(end), one_by_one
+                )
+        finally:
+            worker.terminate()
+            worker.wait()
+    assert ended == [("work/demo", str(Path.cwd() / "work/demo"))]
 
 
 def test_what_a_task_raises_ends_the_run_with_its_message():

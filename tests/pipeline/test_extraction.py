@@ -73,6 +73,19 @@ def work(drawn, tmp_path):
     return tmp_path / "work"
 
 
+def test_a_clip_that_fails_is_said_to_keep_the_features_of_its_earlier_crops(drawn, tmp_path):
+    place = shutil.copytree(drawn, tmp_path / "work")
+    folder = min((place / "corpus" / "cropped_aligned").iterdir())
+    for crop in folder.iterdir():
+        crop.write_bytes(b"")
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    result = CliRunner().invoke(facets, ["features", "-c", "smoke", "--work", str(place), *settings])
+    assert f"clip {folder.name}: not extracted: " in result.stderr
+    (store,) = (place / "features").iterdir()
+    assert f"a sweep would train on them: delete {store}/clips/{folder.name}.*" in result.stderr
+    assert folder.name in stores.open(store).clips()
+
+
 def test_workers_of_a_running_scheduler_are_used_and_outlive_the_run(work, alone, running):
     assert features(work, "--scheduler", running.scheduler_address) == alone
     assert len(running.scheduler_info["workers"]) == 1
