@@ -275,11 +275,16 @@ def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
         return 1 if asked == "auto" else asked
 
     from extract.engine import resolve_device
-    from temporal.capacity import replicas_that_fit
+    from temporal.capacity import features_on, replicas_that_fit
+    from temporal.placement import dtype_of
     from temporal.tasks import TASKS
 
+    device, placement = resolve_device(config.training.device), config.training.bank
     records = records_of(data.labels).values()
+    rows = sum(record.frames for record in records)
     frames = [record.frames for record in records if record.attrs["split"] == SCORED]
+    stored = rows * data.feature_spec.dim * dtype_of(data.feature_spec).itemsize
+    features = features_on(device, placement, stored)
     static = {bool(record.attrs.get("static", False)) for record in records}
     alike: dict[Any, list[PlannedRun]] = {}
     for run in runs:
@@ -295,8 +300,9 @@ def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
                 if any(task in r.tasks for r in members)
             },
             sum(frames),
-            resolve_device(config.training.device),
+            device,
             static,
+            features + features_on(device, placement, rows * 4 * training.pca),
         )
         for training, members in alike.items()
     )

@@ -12,11 +12,12 @@ from pipeline.configfile import load
 from pipeline.data import open_data
 from pipeline.dryrun import describe_plan, duration, halving_lines
 from pipeline.plan import plan
-from pipeline.sweep import run_sweep
+from pipeline.sweep import replicas, run_sweep
 from pipeline.training import run_settings, training_settings
 from pipeline.workdir import work_dir
 from stores.errors import ConfigError
 from stores.testing import feature_spec, label_spec
+from temporal import capacity
 from temporal.estimate import Shapes, estimate
 from temporal.settings import Run, Training
 
@@ -133,6 +134,21 @@ def test_more_axes_than_the_features_have_are_refused_before_anything_trains(
     with pytest.raises(ConfigError, match=re.escape(message)):
         command(config, place)
     assert not list(place.runs.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("bank", "pca", "bytes_of_a_row"), [("auto", 0, 16), ("auto", 4, 32), ("store", 4, 0)]
+)
+def test_as_many_replicas_are_planned_as_fit_beside_the_features(
+    work, monkeypatch, bank, pca, bytes_of_a_row
+):
+    taken = []
+    monkeypatch.setattr(capacity, "replicas_that_fit", lambda *given: taken.append(given[-1]) or 3)
+    config = load("demo", [FAST, SWEEP, f"training.bank={bank}", f"training.pca={pca}"])
+    data = open_data(work_dir(config, work))
+    assert replicas(config, data, plan(config, data.digests)) == 3
+    rows = sum(20 + i for i in range(9))
+    assert set(taken) == {rows * bytes_of_a_row}
 
 
 def test_one_replica_is_measured_where_all_would_take_too_long():
