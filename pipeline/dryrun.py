@@ -26,13 +26,15 @@ def describe_plan(config: Config, place: WorkDir) -> str:
 
     Raises:
         StoreError: the stores are missing; what a run is called depends on their content.
-        ConfigError: a bracket of successive halving does not fit in one group.
+        ConfigError: a bracket of successive halving does not fit in one group, or the features have fewer
+            principal axes than a run asks for.
     """
-    from pipeline.sweep import replicas
+    from pipeline.sweep import replicas, require_axes
 
     data = open_data(place)
     require_section(config, place)
     planned = plan(config, data.digests)
+    require_axes(data, planned)
     left = ledger.unfinished(planned, place.runs)
     stacks = groups(left, replicas(config, data, planned))
     states = {run.run_id: ledger.status(place.runs / run.run_id, run.bracket) for run in planned}

@@ -116,7 +116,8 @@ def past_scores(folder: Path, run: PlannedRun) -> Sequence[float]:
     if status == "missing":
         msg = (
             f"{home} has no result, and {run.name}, seed {run.seed}, is not training beside the runs it is"
-            " compared with: train its bracket in one group"
+            " compared with: train its bracket in one group; where there was no memory for that, lower"
+            " training.batch_size or window, or plan fewer settings or seeds"
         )
         raise FacetsError(msg)
     if status == "failed":

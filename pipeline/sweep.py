@@ -16,7 +16,7 @@ from pipeline import runs as ledger
 from pipeline.cluster import Cluster, connected, run_tasks, threads_of
 from pipeline.config import Config
 from pipeline.corpus import require_section
-from pipeline.data import SCORED, Data, open_data, records_of
+from pipeline.data import SCORED, TRAIN, Data, open_data, records_of
 from pipeline.groups import Group
 from pipeline.plan import PlannedRun, plan
 from pipeline.splits import scored_split
@@ -70,6 +70,7 @@ def run_sweep(
     data = open_data(place)
     require_section(config, place)
     wanted = chosen(plan(config, data.digests), only)
+    require_axes(data, wanted)
     grouping.clean(wanted, place.runs)
     left = ledger.unfinished(wanted, place.runs)
     logger.info("%s: %d of %d runs are finished", place.runs, len(wanted) - len(left), len(wanted))
@@ -242,6 +243,28 @@ def opened(
     return data, load_bank(place=place, data=data, device=device, placement=placement)
 
 
+def require_axes(data: Data, runs: Sequence[PlannedRun]) -> None:
+    """Makes sure that the training features have as many principal axes as any run asks for.
+
+    Raises:
+        ConfigError: they have fewer: their dimensions, or the training frames with a crop, are too few.
+    """
+    most = max(runs, key=lambda run: int(str(run.training["pca"])), default=None)
+    pca = 0 if most is None else int(str(most.training["pca"]))
+    if most is None or not pca:
+        return
+    dim, frames = data.feature_spec.dim, 0
+    for clip, record in records_of(data.labels).items():
+        if frames >= pca or pca > dim:
+            break
+        if record.attrs["split"] == TRAIN:
+            frames += int(data.features.read(clip, "valid").sum())
+    if pca > min(dim, frames):
+        why = f"of {dim} dimensions" if pca > dim else f"with {frames} valid training frames"
+        msg = f"training.pca: {most.name} asks for {pca} principal axes of features {why}: lower pca"
+        raise ConfigError(msg)
+
+
 def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
     """Returns how many of ``runs`` train together: as many as fit, unless the configuration says a number.
 
@@ -252,11 +275,16 @@ def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
         return 1 if asked == "auto" else asked
 
     from extract.engine import resolve_device
-    from temporal.capacity import replicas_that_fit
+    from temporal.capacity import features_on, replicas_that_fit
+    from temporal.placement import dtype_of
     from temporal.tasks import TASKS
 
+    device, placement = resolve_device(config.training.device), config.training.bank
     records = records_of(data.labels).values()
+    rows = sum(record.frames for record in records)
     frames = [record.frames for record in records if record.attrs["split"] == SCORED]
+    stored = rows * data.feature_spec.dim * dtype_of(data.feature_spec).itemsize
+    features = features_on(device, placement, stored)
     static = {bool(record.attrs.get("static", False)) for record in records}
     alike: dict[Any, list[PlannedRun]] = {}
     for run in runs:
@@ -272,8 +300,9 @@ def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
                 if any(task in r.tasks for r in members)
             },
             sum(frames),
-            resolve_device(config.training.device),
+            device,
             static,
+            features + features_on(device, placement, rows * 4 * training.pca),
         )
         for training, members in alike.items()
     )

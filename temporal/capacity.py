@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from temporal import placement
 from temporal.fused import Stack
-from temporal.placement import GIB, free_memory
+from temporal.placement import GIB, Wanted, free_memory
 from temporal.settings import Run, Training
 from temporal.windows import IMAGES_PER_WINDOW
 
@@ -117,6 +118,16 @@ def _saved(
     return parameters.nbytes, losses + sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
+def features_on(device: torch.device, asked: Wanted, size: int) -> int:
+    """Returns how many of ``size`` bytes of features will lie in the memory of ``device``, all or none.
+
+    By the rules of ``placement.choose``; where the device is the CPU, its memory is host memory.
+    """
+    if asked == "auto":
+        return size if size <= placement.SHARE * free_memory(device) else 0
+    return size if asked == "device" or (asked == "host" and device.type == "cpu") else 0
+
+
 def replicas_that_fit(
     runs: Sequence[Run],
     training: Training,
@@ -125,13 +136,15 @@ def replicas_that_fit(
     validation_frames: int,
     device: torch.device,
     static: Collection[bool] = (False,),
+    features: int = 0,
 ) -> int:
     """Returns how many of ``runs`` to train at a time on ``device``, at least 1, and logs why.
 
-    The features that ``device`` holds are there already; the other arguments are those of ``footprint``.
+    Features that ``device`` holds already take nothing; ``features`` are the bytes of those that are still to
+    come, as ``features_on`` tells. The other arguments are those of ``footprint``.
     """
     each = footprint(runs, training, dim, sizes, validation_frames, static).total
-    free = free_memory(device)
+    free = max(0, free_memory(device) - features)
     count = max(1, int(SHARE * free) // each)
     if device.type == "cpu":
         count = min(count, CPU_REPLICAS)

@@ -66,7 +66,7 @@ class Estimate:
         step_seconds: one training step of all replicas.
         epoch_seconds: one epoch with its validation.
         seconds: every epoch of the schedule, which early stopping can only shorten.
-        bank_bytes: features and labels.
+        bank_bytes: features and labels, and reduced features beside them where ``training.pca`` asks.
         replica_bytes: per replica: parameters and optimiser, what backward keeps, predictions.
         bytes: the whole stack and the bank.
     """
@@ -104,6 +104,11 @@ def estimate(
         budget: about how many seconds the measurement may take; where all replicas would take longer, fewer
             are measured. One replica is always measured.
     """
+    bank_bytes = _bank_bytes(shapes, training.pca)
+    if training.pca:
+        # What trains are reduced features; the axes are fitted once, and to more frames than are made here.
+        shapes = replace(shapes, features=replace(shapes.features, dim=training.pca, dtype="float32"))
+        training = replace(training, pca=0, centre=False, standardise=False)
     windows = cut((0, *accumulate(shapes.train)), training.window, training.hop, shapes.static_train)
     scored = cut((0, *accumulate(shapes.validation)), training.window, training.hop, shapes.static_validation)
     # As many windows per batch, and as long ones, as in the first steps of the true first epoch.
@@ -128,7 +133,6 @@ def estimate(
     step = max(0.0, epoch(members, many, 1) - base) / (many - 1) if many > 1 else 0.0
     validation = max(0.0, epoch(members, 1, several) - base) / (several - 1) if several > 1 else 0.0
     epoch_seconds = scale * (base + (steps - 1) * step + (batches - 1) * validation)
-    bank_bytes = _bank_bytes(shapes)
     largest = max(pieces, key=lambda piece: len(piece) * int(windows.frames[piece].max()))
     replica_bytes = _replica_bytes(windows, largest, runs, training, shapes, device)
     return Estimate(
@@ -193,11 +197,11 @@ def _split(windows: Windows, chosen: Ints, shapes: Shapes, device: torch.device 
     )
 
 
-def _bank_bytes(shapes: Shapes) -> int:
-    """Returns the size of the features and labels of both splits."""
+def _bank_bytes(shapes: Shapes, axes: int) -> int:
+    """Returns the size of the features and labels of both splits, and of the features reduced to ``axes``."""
     values = 2 if shapes.features.dtype == "float16" else 4
     labels = 4 + 4 + 1 + len(shapes.labels.au_names) + 1  # valence, arousal, expression, AUs, valid
-    return (sum(shapes.train) + sum(shapes.validation)) * (values * shapes.features.dim + labels)
+    return (sum(shapes.train) + sum(shapes.validation)) * (values * shapes.features.dim + 4 * axes + labels)
 
 
 def _replica_bytes(

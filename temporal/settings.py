@@ -99,12 +99,12 @@ class Run:
         object.__setattr__(self, "tasks", canonical(self.tasks))
         _check(self.seed >= 0, f"seed {self.seed}: expected >= 0")
         _check(self.lr > 0 and math.isfinite(self.lr), f"lr {self.lr}: expected a positive number")
-        _check(self.weight_decay >= 0, f"weight_decay {self.weight_decay}: expected >= 0")
+        _check(0 <= self.weight_decay < math.inf, f"weight_decay {self.weight_decay}: expected a number >= 0")
         _check(0 <= self.dropout < 1, f"dropout {self.dropout}: expected 0 <= dropout < 1")
         unknown = sorted(set(self.loss_weights) - set(TASKS))
         _check(not unknown, f"loss_weights names {unknown}: expected tasks of {list(TASKS)}")
-        negative = {task: weight for task, weight in self.loss_weights.items() if weight < 0}
-        _check(not negative, f"loss_weights {negative}: expected >= 0")
+        wrong = {task: weight for task, weight in self.loss_weights.items() if not 0 <= weight < math.inf}
+        _check(not wrong, f"loss_weights {wrong}: expected numbers >= 0")
 
     @property
     def name(self) -> str:

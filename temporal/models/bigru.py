@@ -112,7 +112,8 @@ def reverse(x: Tensor, mask: Tensor | None) -> Tensor:
     """Turns the frames of every window in x (B, T, C) around, its padding staying at the end."""
     if mask is None:
         return x.flip(1)
-    frames = mask.sum(1, keepdim=True).long()
+    # Counted, not added up: bfloat16 has not even a number for every length beyond 256.
+    frames = (mask > 0).sum(1, keepdim=True)
     step = torch.arange(x.shape[1], device=x.device)
     index = torch.where(step < frames, frames - 1 - step, step)
     return torch.take_along_dim(x, index.unsqueeze(-1), dim=1)

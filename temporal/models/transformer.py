@@ -82,10 +82,12 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, causal: bool
 
 def rotation(frames: int, width: int, like: Tensor) -> Tensor:
     """Returns (2, T, width / 2): cosine and sine of the angle of every frame and every pair of channels."""
-    pairs = torch.arange(width // 2, device=like.device, dtype=like.dtype)
+    # In float32 at least: bfloat16 has not even a number for every frame beyond the 256th.
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    pairs = torch.arange(width // 2, device=like.device, dtype=dtype)
     frequency = ROTATION_BASE ** (-2.0 * pairs / width)
-    angle = torch.arange(frames, device=like.device, dtype=like.dtype).unsqueeze(1) * frequency
-    return torch.stack([angle.cos(), angle.sin()])
+    angle = torch.arange(frames, device=like.device, dtype=dtype).unsqueeze(1) * frequency
+    return torch.stack([angle.cos(), angle.sin()]).to(like.dtype)
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:

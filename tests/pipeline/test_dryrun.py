@@ -1,6 +1,8 @@
 """The dry run: what it lists, what it estimates, and that it changes nothing."""
 
+import re
 import time
+from dataclasses import replace
 
 import pytest
 from random_stores import FAST, random_work
@@ -10,9 +12,12 @@ from pipeline.configfile import load
 from pipeline.data import open_data
 from pipeline.dryrun import describe_plan, duration, halving_lines
 from pipeline.plan import plan
+from pipeline.sweep import replicas, run_sweep
 from pipeline.training import run_settings, training_settings
 from pipeline.workdir import work_dir
+from stores.errors import ConfigError
 from stores.testing import feature_spec, label_spec
+from temporal import capacity
 from temporal.estimate import Shapes, estimate
 from temporal.settings import Run, Training
 
@@ -92,6 +97,58 @@ def test_the_estimate_counts_what_an_epoch_reads():
     assert cost.seconds == pytest.approx(5 * cost.epoch_seconds)
     assert cost.bank_bytes == 93 * (2 * 8 + 4 + 4 + 1 + len(label_spec().au_names) + 1)
     assert cost.bytes == cost.bank_bytes + 2 * cost.replica_bytes
+
+
+def test_reduced_features_are_estimated_as_what_they_are_however_few_frames_are_measured():
+    training = Training(window=4, hop=4, batch_size=1, epochs=5, channels=4, levels=2, kernel_size=3, pca=6)
+    shapes = Shapes([40], [30], feature_spec(8), label_spec())
+    runs = [Run(("V",))]
+    cost = estimate(runs, training, shapes)
+    reduced = Shapes([40], [30], feature_spec(6, "float32"), label_spec())
+    plain = estimate(runs, replace(training, pca=0, standardise=False), reduced)
+    assert cost.replica_bytes == plain.replica_bytes
+    assert cost.bank_bytes == 70 * (2 * 8 + 4 * 6 + 4 + 4 + 1 + len(label_spec().au_names) + 1)
+
+
+@pytest.mark.parametrize("command", [describe_plan, run_sweep])
+@pytest.mark.parametrize(
+    ("axes", "missing", "message"),
+    [
+        (9, 0, "training.pca: V pca=9 asks for 9 principal axes of features of 8 dimensions: lower pca"),
+        (8, 5, "training.pca: V pca=8 asks for 8 principal axes of features with 5 valid training frames"),
+    ],
+)
+def test_more_axes_than_the_features_have_are_refused_before_anything_trains(
+    work, command, axes, missing, message
+):
+    if missing:
+        store = open_data(work_dir(load("demo", [FAST]), work)).features
+        for i in range(6):
+            arrays = {name: store.read(f"clip{i}", name) for name in ("features", "frame", "valid")}
+            arrays["valid"][missing if i == 0 else 0 :] = False
+            arrays["features"][~arrays["valid"]] = 0
+            store.write(f"clip{i}", arrays)
+    axis = f"sweep={{product: {{tasks: [[V], [A]], training: {{pca: [0, {axes}]}}}}, seeds: [0]}}"
+    config = load("demo", [FAST, axis])
+    place = work_dir(config, work)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        command(config, place)
+    assert not list(place.runs.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("bank", "pca", "bytes_of_a_row"), [("auto", 0, 16), ("auto", 4, 32), ("store", 4, 0)]
+)
+def test_as_many_replicas_are_planned_as_fit_beside_the_features(
+    work, monkeypatch, bank, pca, bytes_of_a_row
+):
+    taken = []
+    monkeypatch.setattr(capacity, "replicas_that_fit", lambda *given: taken.append(given[-1]) or 3)
+    config = load("demo", [FAST, SWEEP, f"training.bank={bank}", f"training.pca={pca}"])
+    data = open_data(work_dir(config, work))
+    assert replicas(config, data, plan(config, data.digests)) == 3
+    rows = sum(20 + i for i in range(9))
+    assert set(taken) == {rows * bytes_of_a_row}
 
 
 def test_one_replica_is_measured_where_all_would_take_too_long():

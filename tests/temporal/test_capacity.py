@@ -10,7 +10,7 @@ import torch
 
 import temporal
 from temporal import capacity, training
-from temporal.capacity import CPU_REPLICAS, footprint, replicas_that_fit
+from temporal.capacity import CPU_REPLICAS, features_on, footprint, replicas_that_fit
 from temporal.fused import Stack
 from temporal.settings import Run, Training
 
@@ -89,6 +89,31 @@ def test_as_many_replicas_train_as_fit(monkeypatch, caplog, free, expected):
     assert replicas_that_fit(RUNS * 20, training, 32, SIZES, 100, CPU) == min(expected, CPU_REPLICAS)
     assert f"{min(expected, CPU_REPLICAS)} replicas at a time" in caplog.text
     assert replicas_that_fit(RUNS[:2], training, 32, SIZES, 100, CPU) <= 2
+
+
+def test_features_that_are_still_to_come_take_memory_from_replicas(monkeypatch):
+    training = Training(window=50, hop=50, channels=16)
+    each = footprint(RUNS, training, 32, SIZES, 100).total
+    monkeypatch.setattr(capacity, "free_memory", lambda device: 25 * each)
+    counts = [
+        replicas_that_fit(RUNS * 20, training, 32, SIZES, 100, CPU, features=taken * each)
+        for taken in (0, 5, 15, 30)
+    ]
+    assert counts == [20, 16, 8, 1]
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "expected"),
+    [
+        *[("auto", device, 700) for device in ("cpu", "cuda")],
+        *[("device", device, 700) for device in ("cpu", "cuda")],
+        ("host", "cpu", 700), ("host", "cuda", 0), ("store", "cpu", 0), ("store", "cuda", 0),
+    ],
+)  # fmt: skip
+def test_features_lie_on_the_device_where_the_bank_will_be(monkeypatch, asked, device, expected):
+    monkeypatch.setattr(capacity, "free_memory", lambda device: 1000)
+    assert features_on(torch.device(device), asked, 700) == expected
+    assert features_on(torch.device(device), "auto", 701) == 0
 
 
 class Scarce(training.StackTraining):

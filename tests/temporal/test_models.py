@@ -263,6 +263,21 @@ def test_the_gradients_of_attention_equal_those_of_the_plain_formula(causal):
     torch.testing.assert_close(ours, theirs)
 
 
+def test_positions_beyond_256_are_those_of_float64_also_in_bfloat16():
+    exact = transformer.rotation(600, 8, torch.zeros((), dtype=torch.float64))
+    rounded = transformer.rotation(600, 8, torch.zeros((), dtype=torch.bfloat16))
+    assert rounded.dtype == torch.bfloat16
+    assert (rounded.double() - exact).abs().max() < 2**-8
+
+
+@pytest.mark.parametrize("frames", [255, 257, 299])
+def test_a_window_is_turned_around_the_same_under_a_mask_in_bfloat16(frames):
+    x = torch.arange(300.0).view(1, 300, 1)
+    mask = (torch.arange(300) < frames).unsqueeze(0)
+    turned = bigru.reverse(x, mask.bfloat16())[0, :, 0]
+    assert turned.tolist() == [*reversed(range(frames)), *range(frames, 300)]
+
+
 def test_rotary_scores_depend_on_the_distance_of_two_frames_alone():
     turn = transformer.rotation(9, 4, torch.zeros((), dtype=torch.float64))
     q, k = windows(2, 4).double()
