@@ -14,7 +14,7 @@ from stores.errors import ConfigError
 from temporal.settings import Run, Training
 
 RUN_ID_DIGITS = 12
-IDENTITY_VERSION = 2
+IDENTITY_VERSION = 3
 """Goes up when the same settings start to give other numbers: old results are not taken for new ones."""
 PER_REPLICA = tuple(f.name for f in fields(Run) if f.name not in ("tasks", "attention", "seed"))
 """Settings that runs of one stack may differ in: ``lr``, ``weight_decay``, ``dropout``, ``loss_weights``."""
