@@ -128,3 +128,15 @@ def test_a_cluster_is_either_started_or_named():
     for arguments in ({}, {"workers": 1, "scheduler": "tcp://h:1"}, {"workers": 0}):
         with pytest.raises(ConfigError):
             Cluster(**arguments)
+
+
+def test_workers_share_the_gpus_that_are_visible_and_none_is_asked_for_by_its_number(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert cluster._gpus("auto") == cluster._gpus("cuda") == ["0", "1"]
+    assert cluster._gpus("cpu") == []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-7")
+    assert cluster._gpus("cuda") == ["3", "GPU-7"]
+    with pytest.raises(ConfigError, match="device cuda:1 and workers: .* Give the device cuda"):
+        cluster._gpus("cuda:1")
