@@ -192,14 +192,14 @@ def _gpus(device: str) -> list[str]:
     """Returns the names of the GPUs that workers share out, none where they compute on the CPU.
 
     Raises:
-        ConfigError: one GPU is asked for by its number, which it does not have for a worker that sees no other.
+        ConfigError: one GPU is asked for by its number, which means nothing to a worker that sees one.
     """
     import torch
 
     if ":" in device:
         msg = (
-            f"device {device} and workers: each worker has a GPU of its own, and calls it cuda. Give the device"
-            " cuda, and choose among GPUs by CUDA_VISIBLE_DEVICES"
+            f"device {device} and workers: each worker has a GPU of its own, and calls it cuda. Give the"
+            " device cuda, and choose among GPUs by CUDA_VISIBLE_DEVICES"
         )
         raise ConfigError(msg)
     if device == "cpu" or not torch.cuda.is_available():

@@ -138,5 +138,5 @@ def test_workers_share_the_gpus_that_are_visible_and_none_is_asked_for_by_its_nu
     assert cluster._gpus("cpu") == []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-7")
     assert cluster._gpus("cuda") == ["3", "GPU-7"]
-    with pytest.raises(ConfigError, match="device cuda:1 and workers: .* Give the device cuda"):
+    with pytest.raises(ConfigError, match=r"device cuda:1 and workers: .* Give the device cuda"):
         cluster._gpus("cuda:1")
