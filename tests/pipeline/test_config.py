@@ -138,6 +138,14 @@ def test_a_setting_on_the_command_line_wins_and_is_read_as_yaml():
         ("seeds: [0]", "halvin: {}", "did you mean 'sweep.halving'?"),
         ("seeds: [0]", "halving: {eta: 1}", "sweep.halving.eta: found 1"),
         ("name: small", "name: [small", "is not YAML"),
+        ("name: small", "name: &name [*name]", "my.yaml: a value holds itself"),
+        ("epochs: 3", "epochs: true", "my.yaml:5: training.epochs: found true, expected a number"),
+        ("epochs: 3", "lr: yes", "my.yaml:5: training.lr: found true, expected a number"),
+        ("epochs: 3", "dropout: off", "my.yaml:5: training.dropout: found false, expected a number"),
+        ("epochs: 3", "max_replicas: true", "training.max_replicas: found true, expected a number"),
+        ("epochs: 3", "loss_weights: {AU: no}", "training.loss_weights: found false, expected a number"),
+        ("seeds: [0]", "seeds: [0, true]", "sweep.seeds: found true, expected a number"),
+        ("[AU, V]}", "[AU, V], training: {lr: on}}", "0.training.lr: found true, expected a number"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_answered_in_one_line_with_file_line_and_what_was_meant(write, old, new, told):
@@ -145,6 +153,10 @@ def test_a_mistake_is_answered_in_one_line_with_file_line_and_what_was_meant(wri
         load(write(SMALL.replace(old, new)))
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_true_and_one_are_both_yes():
+    assert load("smoke", ["training.causal=1", "corpus.render.warts=0"]).training.causal is True
 
 
 @pytest.mark.parametrize(
