@@ -60,5 +60,5 @@ class Section(BaseModel):
         for item in items if isinstance(items, list | tuple) else [items]:
             if isinstance(item, bool):
                 msg = f"found {str(item).lower()}, expected a number"
-                raise ValueError(msg)  # noqa: TRY004 (pydantic lets a TypeError through)
+                raise ValueError(msg)
         return value

@@ -91,8 +91,8 @@ def write_submission(
         progress: called as clips are done.
 
     Raises:
-        ConfigError: a listed clip has no features, no length is known for it, or no frame has a crop; an image
-            behind the end of its shard is listed; or the folder holds files of other clips.
+        ConfigError: a listed clip has no features, no length is known for it, or no frame has a crop; an
+            image behind the end of its shard is listed; or the folder holds files of other clips.
         StoreError: a run's files or the features are damaged.
     """
     wanted = _wanted(form, listing, features)

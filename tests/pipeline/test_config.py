@@ -12,7 +12,10 @@ from extract.corpora import KINDS
 from pipeline.config import Config, Corpus, Render
 from pipeline.config import Training as TrainingSection
 from pipeline.configfile import PACKAGED, known_keys, load, packaged_path
+from pipeline.corpus import require_section, section
 from pipeline.rows import sweep_rows
+from pipeline.workdir import work_dir
+from stores import documents
 from stores.errors import ConfigError
 
 SEED_ROWS = [
@@ -274,6 +277,18 @@ def test_every_setting_of_the_renderer_can_be_set_and_has_its_default():
     from extract.corpora.rendered import RenderSettings
 
     assert Render().model_dump() == asdict(RenderSettings())
+
+
+def test_labels_of_another_drawing_are_refused_unless_it_was_drawn_elsewhere(tmp_path):
+    drawn, other = load("demo"), load("demo", ["corpus.render.seed=5"])
+    place = work_dir(drawn, tmp_path)
+    place.corpus_section.write_bytes(documents.render(section(drawn)))
+    require_section(drawn, place)
+    with pytest.raises(
+        ConfigError, match=r'corpus\.render is \{"seed": 5\}, and the labels in .* "the default"'
+    ):
+        require_section(other, place)
+    require_section(load("demo", ["corpus.root=/faces", "corpus.render.seed=5"]), place)
 
 
 def test_every_corpus_in_the_documentation_is_a_valid_one():
