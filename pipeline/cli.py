@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from pipeline import storecommands
 from pipeline.log import configure_logging
@@ -262,6 +263,10 @@ def doctor(
         if not as_json:
             click.echo(finding.line)
 
+    given = click.get_current_context().get_parameter_source("source")
+    if config is not None and given is not ParameterSource.DEFAULT:
+        msg = f"CONFIG {config} and -c {source} both name the experiment: give one of them"
+        raise click.UsageError(msg)
     chosen = experiment(source if config is None else config, settings, work, device)
     with bars() as progress:
         found = examine(*chosen, tell, every_image=every_image, progress=progress)

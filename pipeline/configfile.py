@@ -49,13 +49,16 @@ def load(source: str | Path = DEFAULT, settings: Sequence[str] = ()) -> Config:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         raw = yaml.safe_load(text)
+        refuse_duplicates(root, path)
     except yaml.YAMLError as error:
         msg = f"{path} is not YAML: {' '.join(str(error).split())}"
         raise ConfigError(msg) from error
+    except RecursionError:
+        msg = f"{path}: a value holds itself (an anchor below its own &name), or is nested too deeply"
+        raise ConfigError(msg) from None
     if not isinstance(raw, dict):
         msg = f"{path}: expected a mapping with the keys {', '.join(Config.model_fields)}"
         raise ConfigError(msg)
-    refuse_duplicates(root, path)
     changed = [apply(raw, setting) for setting in settings]
     try:
         config = Config.model_validate(raw)

@@ -82,9 +82,13 @@ def read_divided(config: Config, root: Path) -> "tuple[Corpus, dict[str, Mapping
 
 
 def section(config: Config) -> dict[str, Json]:
-    """Returns the settings that decide the labels, where they are not the default; no folders."""
+    """Returns the settings that decide the labels, where they are not the default; no folders.
+
+    What is drawn is among them, unless a folder was given: then it decides nothing.
+    """
     given = config.corpus.model_dump(mode="json", exclude_defaults=True)
-    document = {key: value for key, value in given.items() if key not in ("root", "render", "leaks")}
+    left_out = {"root", "leaks"} if config.corpus.root is None else {"root", "leaks", "render"}
+    document = {key: value for key, value in given.items() if key not in left_out}
     for part in document.get("parts", {}).values():
         del part["root"]
     return document

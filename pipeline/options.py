@@ -35,7 +35,8 @@ config_option = click.option(
     default="demo",
     show_default=True,
     metavar="CONFIG",
-    help="A YAML file, or one that comes with facets: demo, subsets, au_weights, smoke, affwild2.",
+    help="A YAML file, or one that comes with facets: demo, subsets, au_weights, seed_recipe, smoke,"
+    " affwild2.",
 )
 set_option = click.option(
     "--set",

@@ -3,10 +3,10 @@
 Not a section itself.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from stores.editions import edition
 from stores.errors import ConfigError
@@ -36,7 +36,29 @@ def known(what: str, registry: Mapping[str, str], name: str) -> str:
     return name
 
 
+def kinds(annotation: object) -> Iterator[object]:
+    """Yields the plain types that an annotation is made of, such as int of ``tuple[PositiveInt, ...]``."""
+    if not (inner := get_args(annotation)):
+        yield annotation
+    for part in inner:
+        yield from kinds(part)
+
+
 class Section(BaseModel):
-    """What all sections share: they are immutable and refuse unknown keys."""
+    """What all sections share: they are immutable, refuse unknown keys, and a number is never yes or no."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def check_numbers(cls, value: object, info: ValidationInfo) -> object:
+        """Pydantic takes true and false for 1 and 0, so that ``lr: true`` would be a rate of 1."""
+        found = list(kinds(cls.model_fields[str(info.field_name)].annotation))
+        if bool in found or not (int in found or float in found):
+            return value
+        items = list(value.values()) if isinstance(value, Mapping) else value
+        for item in items if isinstance(items, list | tuple) else [items]:
+            if isinstance(item, bool):
+                msg = f"found {str(item).lower()}, expected a number"
+                raise ValueError(msg)
+        return value

@@ -26,15 +26,18 @@ FEW_ROWS = 2
 
 
 def check_mapping(reports: "Mapping[str, MappingReport]") -> Iterator[Finding]:
-    """How the labels of each corpus were mapped; those that nobody decided about are worth a warning."""
+    """How the labels of each corpus were mapped; classes that nobody decided about are worth a warning.
+
+    An action unit outside the list is told and no more: unlike a class that is left out, it takes no label
+    from any frame, and corpora annotate units that no edition asks for.
+    """
     for part, report in reports.items():
         found = f"{part}: " + ("; ".join(report.lines()) or "every name kept")
-        mappings = [*report.expressions, *report.aus]
-        lost = [m.source for m in mappings if m.target is None and m.reason != "rule" and m.labels]
+        lost = [m.source for m in report.expressions if not m.target and m.reason != "rule" and m.labels]
         if lost:
             remedy = (
                 f"labels of {some(lost)} are unknown here: map them by corpus.mapping (to null if that is"
-                " meant), or list them in corpus.expressions or corpus.aus"
+                " meant), or list them in corpus.expressions"
             )
             yield Finding("mapping", "WARN", found, remedy)
         else:

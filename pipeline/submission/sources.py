@@ -147,7 +147,7 @@ def predictor(
         else:
             if model is None:
                 model = _load_model(source, features, device)
-            static = labels is not None and labels.has(clip) and bool(labels.record(clip).attrs.get("static"))
+            static = is_static(clip, labels)
             found = model.predict(features.read(clip), features.read(clip, "valid"), static=static)
         values = {
             task: found[task].reshape(frames, -1)[:, columns].astype(np.float64)
@@ -163,6 +163,11 @@ def predictor(
         return values
 
     return predict
+
+
+def is_static(clip: str, labels: Store | None) -> bool:
+    """Tells whether ``clip`` is a shard of independent images, as far as there are labels that know."""
+    return labels is not None and labels.has(clip) and bool(labels.record(clip).attrs.get("static"))
 
 
 def _load_model(source: Source, features: Store, device: str) -> Any:

@@ -18,7 +18,7 @@ from pipeline.runs import replace, write_json
 from pipeline.submission.filling import Missing, fill
 from pipeline.submission.formats import SUFFIX, Format
 from pipeline.submission.lists import Listing
-from pipeline.submission.sources import Source, Values, predictor
+from pipeline.submission.sources import Source, Values, is_static, predictor
 from stores import Store
 from stores.errors import ConfigError
 from stores.progress import Progress, silent
@@ -83,15 +83,16 @@ def write_submission(
         runs: what ``open_runs`` found.
         features: store with the features of the listed clips.
         out: folder; made if absent.
-        missing: what frames without a crop get.
+        missing: what frames without a crop get; images of a shard are independent, so that no other image
+            can stand in for one, and theirs is always ``mask``.
         absent: what clips without features get.
         labels: store that knows which clips are shards of independent images; None where none are.
         device: where models compute.
         progress: called as clips are done.
 
     Raises:
-        ConfigError: a listed clip has no features, no length is known for it, or no frame has a crop; or the
-            folder holds files of other clips.
+        ConfigError: a listed clip has no features, no length is known for it, or no frame has a crop; an
+            image behind the end of its shard is listed; or the folder holds files of other clips.
         StoreError: a run's files or the features are damaged.
     """
     wanted = _wanted(form, listing, features)
@@ -110,10 +111,14 @@ def write_submission(
         if one.clip in lacking:
             continue
         valid = features.read(one.clip, "valid")
+        policy = missing
+        if is_static(one.clip, labels):
+            _check_inside(one, len(valid), listing)
+            policy = "mask"
         values: Values = {}
         for predict in predictors:
             for task, array in predict(one.clip).items():
-                values[task] = _filled(array, valid, one, missing)
+                values[task] = _filled(array, valid, one, policy)
                 sums[task] = sums.get(task, 0.0) + values[task].sum(0)
         for row, text in zip(one.rows.tolist(), as_text(values, thresholds), strict=True):
             texts[row] = text
@@ -206,6 +211,16 @@ def _check_folder(path: Path, listing: Listing) -> None:
     )
     if others:
         msg = f"{path} holds {others[0]}, which is of no listed clip: give another --out, or take it away"
+        raise ConfigError(msg)
+
+
+def _check_inside(one: _Wanted, images: int, listing: Listing) -> None:
+    last = int(one.frames.max())
+    if last >= images:
+        msg = (
+            f"{listing.path} asks for image {last + 1} of {one.clip}, a shard of {images} independent images:"
+            " give the list of this corpus"
+        )
         raise ConfigError(msg)
 
 

@@ -76,10 +76,27 @@ def test_a_rendering_killed_while_it_writes_its_plan_is_taken_up(tmp_path, monke
         patch.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             render(tmp_path, TINY, workers=1)
-    assert [path.name for path in tmp_path.iterdir()] == ["rendering.json.part"]
+    (left,) = tmp_path.iterdir()
+    assert (left.name[:14], left.suffix) == ("rendering.json", ".part")
     with pytest.raises(KeyboardInterrupt):  # goes on to its first clip
         render(tmp_path, TINY, workers=1, progress=killed)
     assert (tmp_path / "rendering.json").exists()
+
+
+def test_a_corpus_that_another_process_draws_too_is_finished_by_both_and_no_file_is_written_twice(
+    three, tmp_path
+):
+    again, before = tmp_path / "again", {}
+
+    def meanwhile(step, total, completed):
+        if completed == total:  # this one has drawn everything, and not yet said so
+            (again / "truth" / "video1.csv").unlink()
+            before.update((path, path.stat().st_mtime_ns) for path in again.rglob("*.jpg"))
+            render(again, THREE, workers=1)
+
+    render(again, THREE, workers=1, progress=meanwhile)
+    assert digests(again) == digests(three)
+    assert before == {path: path.stat().st_mtime_ns for path in again.rglob("*.jpg")}
 
 
 def test_gaps_are_short_and_may_lie_at_the_very_start():

@@ -15,7 +15,7 @@ import stores
 from extract.corpora import KINDS
 from pipeline.cli import facets, main
 from pipeline.config import Config
-from pipeline.configfile import load
+from pipeline.configfile import PACKAGED, load
 from pipeline.doctor import Examination, Finding
 from pipeline.options import DONE, FAILED, INTERRUPTED, PARTLY, USAGE, listed
 from pipeline.workdir import work_dir
@@ -192,6 +192,17 @@ def test_a_device_on_the_command_line_reaches_both_stages(monkeypatch, run):
     assert (seen[0].features.device, seen[0].training.device) == ("cpu", "cpu")
     assert run("doctor", "smoke")[0] == run("doctor", "-c", "smoke")[0] == DONE
     assert [config.name for config in seen] == ["demo", "smoke", "smoke"]
+
+
+def test_doctor_takes_one_experiment(run):
+    code, out, err = run("doctor", "smoke", "-c", "demo")
+    assert (code, out) == (USAGE, "")
+    assert "CONFIG smoke and -c demo both name the experiment: give one of them" in err
+
+
+def test_the_help_names_every_packaged_configuration(run):
+    words = " ".join(run("table", "--help")[1].split())
+    assert f"one that comes with facets: {', '.join(PACKAGED)}." in words
 
 
 def test_doctor_fails_if_a_check_fails_and_gives_the_remedy(monkeypatch, run):

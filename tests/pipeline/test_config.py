@@ -12,7 +12,10 @@ from extract.corpora import KINDS
 from pipeline.config import Config, Corpus, Render
 from pipeline.config import Training as TrainingSection
 from pipeline.configfile import PACKAGED, known_keys, load, packaged_path
+from pipeline.corpus import require_section, section
 from pipeline.rows import sweep_rows
+from pipeline.workdir import work_dir
+from stores import documents
 from stores.errors import ConfigError
 
 SEED_ROWS = [
@@ -138,6 +141,14 @@ def test_a_setting_on_the_command_line_wins_and_is_read_as_yaml():
         ("seeds: [0]", "halvin: {}", "did you mean 'sweep.halving'?"),
         ("seeds: [0]", "halving: {eta: 1}", "sweep.halving.eta: found 1"),
         ("name: small", "name: [small", "is not YAML"),
+        ("name: small", "name: &name [*name]", "my.yaml: a value holds itself"),
+        ("epochs: 3", "epochs: true", "my.yaml:5: training.epochs: found true, expected a number"),
+        ("epochs: 3", "lr: yes", "my.yaml:5: training.lr: found true, expected a number"),
+        ("epochs: 3", "dropout: off", "my.yaml:5: training.dropout: found false, expected a number"),
+        ("epochs: 3", "max_replicas: true", "training.max_replicas: found true, expected a number"),
+        ("epochs: 3", "loss_weights: {AU: no}", "training.loss_weights: found false, expected a number"),
+        ("seeds: [0]", "seeds: [0, true]", "sweep.seeds: found true, expected a number"),
+        ("[AU, V]}", "[AU, V], training: {lr: on}}", "0.training.lr: found true, expected a number"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_answered_in_one_line_with_file_line_and_what_was_meant(write, old, new, told):
@@ -145,6 +156,10 @@ def test_a_mistake_is_answered_in_one_line_with_file_line_and_what_was_meant(wri
         load(write(SMALL.replace(old, new)))
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_true_and_one_are_both_yes():
+    assert load("smoke", ["training.causal=1", "corpus.render.warts=0"]).training.causal is True
 
 
 @pytest.mark.parametrize(
@@ -262,6 +277,18 @@ def test_every_setting_of_the_renderer_can_be_set_and_has_its_default():
     from extract.corpora.rendered import RenderSettings
 
     assert Render().model_dump() == asdict(RenderSettings())
+
+
+def test_labels_of_another_drawing_are_refused_unless_it_was_drawn_elsewhere(tmp_path):
+    drawn, other = load("demo"), load("demo", ["corpus.render.seed=5"])
+    place = work_dir(drawn, tmp_path)
+    place.corpus_section.write_bytes(documents.render(section(drawn)))
+    require_section(drawn, place)
+    with pytest.raises(
+        ConfigError, match=r'corpus\.render is \{"seed": 5\}, and the labels in .* "the default"'
+    ):
+        require_section(other, place)
+    require_section(load("demo", ["corpus.root=/faces", "corpus.render.seed=5"]), place)
 
 
 def test_every_corpus_in_the_documentation_is_a_valid_one():

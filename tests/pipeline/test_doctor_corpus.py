@@ -227,6 +227,14 @@ def test_labels_that_nobody_decided_about_are_a_warning_and_those_of_a_rule_are_
     assert [f.status for f in checks.check_mapping({"images": report})] == ["PASS"]
 
 
+def test_action_units_that_nobody_asked_for_are_told_without_a_warning():
+    native = replace(corpus(whole("t", "train")), au_names=(*AU_12[:11], "AU43"))
+    report = labelspace.to_space(native, EXPR_7, AU_12, {})[1]
+    (found,) = checks.check_mapping({"images": report})
+    assert (found.status, found.remedy) == ("PASS", "")
+    assert "made unknown AU43 (" in found.found
+
+
 def test_a_mixture_is_told_by_corpus_with_its_shards_of_images(tmp_path, monkeypatch):
     monkeypatch.setitem(corpora.KINDS, toy_corpora.KIND, toy_corpora.__name__)
     monkeypatch.setitem(sys.modules, toy_corpora.__name__, toy_corpora)

@@ -172,6 +172,24 @@ def test_a_clip_without_any_crop_is_refused_by_policies_that_need_one(tmp_path, 
     assert write_submission(form, listing, runs, features, tmp_path, missing="mask").rows == 1
 
 
+@pytest.mark.parametrize("missing", ["interpolate", "hold", "mask"])
+def test_no_image_of_a_shard_stands_in_for_another(tmp_path, features, missing):
+    shard = "video45_1"
+    labels = stores.create(tmp_path / "labels", label_spec())
+    attrs = {"split": "validation", "fps": 1.0, "subject": "", "corpus": "expw", "static": True}
+    labels.write(shard, label_arrays(len(CLIPS[shard]), label_spec()), attrs)
+    form, listing, runs, _ = prepare(tmp_path, features, "abaw5", "VA")
+    written = write_submission(form, listing, runs, features, tmp_path, labels=labels, missing=missing)
+    alone = predictor(runs[0], features, "cpu")(shard)["V"][:, 0]
+    rows = [line.split(",") for line in lines_of(written.path)[1:-1]]
+    found = [float(row[1]) for row in rows if row[0].startswith(shard + "/")]
+    np.testing.assert_allclose(found, np.clip(alone, -1, 1), atol=1e-6)
+
+    beyond = read_list(make_list(tmp_path / "list", form, [f"{shard}/00010.jpg"]), form)
+    with pytest.raises(ConfigError, match=r"asks for image 10 of video45_1, a shard of 9 independent images"):
+        write_submission(form, beyond, runs, features, tmp_path, labels=labels, missing=missing)
+
+
 def test_frames_beyond_the_last_crop_hold_it_and_are_counted(tmp_path, features):
     names = [*images(), "2-30-640x360/00007.jpg", "2-30-640x360/00099.jpg"]
     written, _, _ = write_one(tmp_path, features, "abaw6", "AU", names)

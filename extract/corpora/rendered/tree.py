@@ -6,6 +6,7 @@ Layout: ``cropped_aligned/<clip>/%05d.jpg``, ``annotations/{VA,EXPR,AU}_Set/<spl
 ``truth/<clip>.csv`` (every frame, every AU intensity, Other included) and ``rendered.json``, written last.
 """
 
+import io
 import json
 import multiprocessing
 import os
@@ -31,7 +32,7 @@ from stores.progress import Progress, silent
 RENDERER_VERSION = 2  # raise it whenever the same settings would give other files
 PIXELS = 112
 JPEG_QUALITY = 92
-_PART = "{}.part"
+_PART = ".part"
 _PLAN, _MARKER = "rendering.json", "rendered.json"
 _HEADERS: dict[Task, str] = {"VA": "valence,arousal", "EXPR": ",".join(EXPR_7), "AU": ",".join(AU_12)}
 _SPLIT_FOLDERS = {"train": "Train_Set", "validation": "Validation_Set"}
@@ -58,7 +59,8 @@ def render(
 ) -> tuple[Role, ...]:
     """Writes the embedded corpus under ``root``; does nothing where it is already there.
 
-    An interrupted rendering is taken up where it stopped: a clip whose truth is written is complete.
+    An interrupted rendering is taken up where it stopped: a clip whose truth is written is complete. Several
+    processes may draw the same corpus into the same folder: every file appears whole, and stays as it is.
 
     Args:
         root: folder to fill; made if absent.
@@ -89,10 +91,10 @@ def render(
         return roles
     root.mkdir(parents=True, exist_ok=True)
     if not plan.exists():
-        if {path.name for path in root.iterdir()} - {_PART.format(_PLAN)}:
+        if any(path.suffix != _PART for path in root.iterdir()):
             msg = f"{root} is not empty and not a rendering: choose an empty folder for the embedded corpus"
             raise CorpusError(msg)
-        _write(plan, json.dumps(described, indent=1) + "\n")
+        _write(root, plan, (json.dumps(described, indent=1) + "\n").encode())
     (root / "truth").mkdir(exist_ok=True)
     todo = [role for role in roles if not (root / "truth" / f"{role.id}.csv").exists()]
     total = sum(role.frames for role in roles)
@@ -117,7 +119,11 @@ def render(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    plan.replace(marker)
+    try:
+        plan.replace(marker)
+    except FileNotFoundError:
+        if not marker.exists():  # else another process that drew the same was done first
+            raise
     return roles
 
 
@@ -130,9 +136,12 @@ def _read(path: Path) -> object:
     return found
 
 
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(_PART.format(path.name))
-    part.write_text(text, encoding="utf-8")
+def _write(root: Path, path: Path, content: bytes) -> None:
+    """Puts a file whole at ``path``, or leaves the same one alone: others may draw it too, or read it."""
+    if path.exists() and path.read_bytes() == content:
+        return
+    part = root / f"{path.name}.{os.getpid()}{_PART}"
+    part.write_bytes(content)
     part.replace(path)
 
 
@@ -149,14 +158,16 @@ def render_clip(root: Path, settings: RenderSettings, role: Role) -> None:
         intensities = dict(zip(AU_12, played.aus[i], strict=True))
         picture = draw_face(who, intensities, shot, PIXELS, camera)
         if not missing[i]:
-            Image.fromarray(picture).save(folder / f"{i + 1:05d}.jpg", quality=JPEG_QUALITY)
+            image = io.BytesIO()
+            Image.fromarray(picture).save(image, "JPEG", quality=JPEG_QUALITY)
+            _write(root, folder / f"{i + 1:05d}.jpg", image.getvalue())
     for task, offset in zip(role.tasks, role.row_offsets, strict=True):
         path = root / "annotations" / f"{task}_Set" / _SPLIT_FOLDERS[role.split] / f"{role.id}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         rows = _annotate(task, played, rng, settings)
         rows = rows + rows[-1:] * offset if offset >= 0 else rows[:offset]
-        _write(path, "\n".join([_HEADERS[task], *rows]) + "\n")
-    _write(root / "truth" / f"{role.id}.csv", _truth(played, missing))
+        _write(root, path, ("\n".join([_HEADERS[task], *rows]) + "\n").encode())
+    _write(root, root / "truth" / f"{role.id}.csv", _truth(played, missing).encode())
 
 
 def _perform(rng: np.random.Generator, settings: RenderSettings, frames: int) -> _Performance:
