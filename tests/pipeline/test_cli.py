@@ -99,7 +99,7 @@ def test_help_answers_in_half_a_second_without_torch():
     ("arguments", "told"),
     [
         (["swep"], "No such command 'swep'"),
-        (["sweep", "--dryrun"], "No such option '--dryrun'"),
+        (["sweep", "--dryrun"], "No such option"),
         (["sweep", "-c", "nowhere.yaml"], "cannot read the configuration nowhere.yaml"),
         (["sweep", "--set", "training.epocs=1"], "did you mean 'training.epochs'?"),
         (["sweep", "--device", "gpu"], "training.device"),
