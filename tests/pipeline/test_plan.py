@@ -71,10 +71,10 @@ def test_the_rows_that_two_sweeps_share_are_the_same_runs():
     assert all(subsets[key] == run_id for key, run_id in demo.items())
 
 
-def test_the_id_of_the_same_settings_never_changes():
+def test_the_id_of_the_same_settings_changes_with_the_version_of_identities_alone():
     training = {"lr": 1e-3, "causal": True, "loss_weights": {}, "au_loss": "bce"}
     row = SweepRow("V+A+Attn", ("V", "A"), True, training, {})
-    assert planned_run(row, 7, DATA).run_id == "c04170fb71e4"
+    assert planned_run(row, 7, DATA).run_id == "d979be54e945"
 
 
 LR = "sweep={product: {tasks: [[V], [A, AU]], training: {lr: [1e-3, 1e-4], window: [64, 96]}}, seeds: [0, 1]}"
