@@ -85,7 +85,7 @@ class Cell:
         mean: arithmetic mean.
         sd: sample standard deviation (``ddof = 1``); None for a single seed.
         n: number of seeds.
-        best: whether no other row has a higher mean in this column.
+        best: whether no other row has a higher mean in this column; False where all rows are alike.
         delta: mean over shared seeds of the difference to the single-task row with the same settings; None
             for that row itself, or if there is no such row or no shared seed.
     """
@@ -301,6 +301,8 @@ def _cells(
     for column in columns:
         values = {name: [r.scores[column] for r in row if column in r.scores] for name, row in runs.items()}
         means = {name: statistics.fmean(row) for name, row in values.items() if row}
+        # Of several that are all alike, such as those of a class that nobody predicts, none is the best.
+        highest = max(means.values(), default=0.0) if len(means) == 1 or len({*means.values()}) > 1 else None
         for name, mean in means.items():
             row = values[name]
             baseline = baselines[name].get(column.task)
@@ -309,7 +311,7 @@ def _cells(
                 mean=mean,
                 sd=statistics.stdev(row) if len(row) > 1 else None,
                 n=len(row),
-                best=mean == max(means.values()),
+                best=mean == highest,
                 delta=statistics.fmean(deltas) if deltas else None,
             )
     return cells

@@ -105,6 +105,16 @@ def test_exactly_the_highest_mean_of_each_column_is_best(tmp_path):
         assert [cell.best for cell in cells] == [cell.mean == highest for cell in cells]
 
 
+def test_of_rows_that_are_all_alike_none_is_best(tmp_path):
+    runs = plan()
+    for run in runs:
+        write_result(tmp_path, run, 0.0)
+    table = build_table(tmp_path, runs, provenance())
+    shared = [column for column in table.columns if sum(column in row.cells for row in table.rows) > 1]
+    assert shared
+    assert not any(row.cells[column].best for column in shared for row in table.rows if column in row.cells)
+
+
 def test_a_row_has_cells_for_the_tasks_it_trains_and_no_others(tmp_path):
     for row in full(tmp_path, plan()).rows:
         assert {column.task for column in row.cells} == set(row.tasks)
