@@ -4,6 +4,7 @@ Not the cluster, which is ``pipeline.cluster``, nor the extractor, which is ``ex
 """
 
 import functools
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from extract.corpora import Crops
     from extract.engine import Report
     from stores import Store
+
+logger = logging.getLogger(__name__)
 
 FRAMES_PER_TASK = 4096
 """At least so many frames, or one clip: beside seconds of work the millisecond that dask takes is nothing."""
@@ -68,7 +71,7 @@ def extract_on(
         FacetsError: whatever ends an extraction, on whichever worker.
     """
     import stores
-    from extract.engine import FailedClip, Report, Stages, plan
+    from extract.engine import FailedClip, Report, Stages, duration, plan
 
     began = time.perf_counter()
     store = stores.open(work.store)
@@ -84,8 +87,25 @@ def extract_on(
             if report is None:
                 failed.extend(FailedClip(clip.id, DEADLY) for clip in task)
             else:
+                if report.images and not any(earlier.images for earlier in reports):
+                    announce(report)
                 reports.append(report)
             progress("features", total, done)
+
+        def announce(first: Report) -> None:
+            """Says how long all will take, from what one worker did in the first task."""
+            workers = min(len(client.nthreads()), len(tasks))  # type: ignore[no-untyped-call]
+            rate = workers * first.images_per_second
+            images = sum(int(source.present.sum()) for _, source in pending)
+            logger.info(
+                "%d crops of %d clips to extract by %d worker%s: about %s, at %.0f crops/s",
+                images,
+                len(pending),
+                workers,
+                "s" * (workers > 1),
+                duration(images / rate),
+                rate,
+            )
 
         with connected(cluster, work.settings.device) as client:
             progress("features", total, done)

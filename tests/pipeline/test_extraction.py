@@ -1,5 +1,6 @@
 """Extraction by workers: the same stores as one process makes, whoever dies on the way."""
 
+import logging
 import os
 import shutil
 import signal
@@ -86,8 +87,10 @@ def test_a_clip_that_fails_is_said_to_keep_the_features_of_its_earlier_crops(dra
     assert folder.name in stores.open(store).clips()
 
 
-def test_workers_of_a_running_scheduler_are_used_and_outlive_the_run(work, alone, running):
+def test_workers_of_a_running_scheduler_are_used_and_outlive_the_run(work, alone, running, caplog):
+    caplog.set_level(logging.INFO)
     assert features(work, "--scheduler", running.scheduler_address) == alone
+    assert caplog.text.count(" to extract by 1 worker: about ") == 1
     assert len(running.scheduler_info["workers"]) == 1
 
 
