@@ -53,7 +53,7 @@ types: $(VENV)/.made
 
 check: lint types  ## lint, formatting and types
 
-bench: features  ## side-by-side measurements, ratios as JSON
+bench: sweep  ## side-by-side measurements, ratios as JSON
 	@for script in benchmarks/*.py; do echo "== $$script"; $(VENV)/bin/python $$script || exit 1; done
 
 # Never the whole of work/: extraction of a real corpus may have taken days.

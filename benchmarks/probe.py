@@ -9,15 +9,20 @@ The default stores are those of the demo (``make features``).
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-import numpy as np
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.metrics import f1_score
-from sklearn.preprocessing import StandardScaler
+# A file beside this one has the name of a package, and Python looks beside a script first.
+ROOT, HERE = Path(__file__).resolve().parent.parent, Path(__file__).resolve().parent
+sys.path = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
 
-import stores
-from temporal import metrics
+import numpy as np  # noqa: E402
+from sklearn.linear_model import LogisticRegression, Ridge  # noqa: E402
+from sklearn.metrics import f1_score  # noqa: E402
+from sklearn.preprocessing import StandardScaler  # noqa: E402
+
+import stores  # noqa: E402
+from temporal import metrics  # noqa: E402
 
 
 def frames(features: stores.Store, labels: stores.Store, split: str) -> dict[str, np.ndarray]:

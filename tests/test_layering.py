@@ -1,6 +1,7 @@
 """The import rules of the four packages, read from the syntax trees."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,3 +62,10 @@ def test_no_module_is_a_drawer_for_odds_and_ends(path):
 def test_importing_the_command_line_or_a_store_does_not_import_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.name)
+def test_a_benchmark_is_not_taken_for_the_package_of_its_name(path):
+    """Python looks for ``stores`` beside a script first, where ``stores.py`` measures them."""
+    before_imports = path.read_text(encoding="utf-8").partition("noqa: E402")[0]
+    assert re.search(r"^sys\.path(\[0\])? = ", before_imports, re.MULTILINE)
