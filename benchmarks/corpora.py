@@ -203,7 +203,11 @@ def measure(name: str, root: Path) -> dict[str, Any]:
     for module in (
         ("pandas",)
         if "pandas" in name
-        else ("extract.corpora.affwild2", "extract.corpora.affwild2_mtl", "extract.corpora.manifest")
+        else (
+            "extract.corpora.readers.affwild2.challenge",
+            "extract.corpora.readers.affwild2.static_frames",
+            "extract.corpora.readers.manifest",
+        )
     ):
         importlib.import_module(module)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -25,8 +25,8 @@ import numpy as np  # noqa: E402
 import stores  # noqa: E402
 import temporal  # noqa: E402
 from temporal import metrics  # noqa: E402
-from temporal.epochs import rules_of  # noqa: E402
 from temporal.tasks import TASKS  # noqa: E402
+from temporal.train.stack import rules_of  # noqa: E402
 
 
 def store_of(work: Path) -> stores.Store:

@@ -33,9 +33,9 @@ import torch.nn.functional as F  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch.func import functional_call  # noqa: E402
 
-from temporal.fused import Stack  # noqa: E402
 from temporal.models.tcn import TCN  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
+from temporal.train.fused import Stack  # noqa: E402
 
 LEVELS, TAPS, SLOPE, BATCH = 4, 5, 0.01, 8
 Weights = dict[str, Tensor]
@@ -143,7 +143,7 @@ MODULES: dict[tuple[int, ...], TCN] = {}
 
 
 def vmapped(x: Tensor, weights: Weights) -> Tensor:
-    """``torch.vmap`` over the module, projections as one product: what ``temporal.fused`` does."""
+    """``torch.vmap`` over the module, projections as one product: what ``temporal.train.fused`` does."""
     tcn = {name: value for name, value in weights.items() if not name.startswith("projection")}
     network = module({name: value[0] for name, value in weights.items()})
 

@@ -25,8 +25,8 @@ import torch  # noqa: E402
 import stores  # noqa: E402
 import temporal  # noqa: E402
 from pipeline.configfile import load  # noqa: E402
+from temporal.data.windows import cut  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
-from temporal.windows import cut  # noqa: E402
 
 RECIPE, DEFAULT = "seed_recipe", "demo"
 

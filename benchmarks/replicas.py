@@ -34,12 +34,12 @@ import temporal  # noqa: E402
 from benchmarks.peers.clock import clocked, document, told  # noqa: E402
 from benchmarks.peers.experiment import SIZES, Data, made, opened, sizes_of, some_rows  # noqa: E402
 from stores.testing import feature_spec, label_spec  # noqa: E402
-from temporal.bank import Bank, Split, gather  # noqa: E402
-from temporal.fused import Stack  # noqa: E402
-from temporal.losses import gather_targets, objective  # noqa: E402
+from temporal.data.bank import Bank, Split, gather  # noqa: E402
+from temporal.data.windows import Ints, Windows, cut  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
 from temporal.tasks import TASKS  # noqa: E402
-from temporal.windows import Ints, Windows, cut  # noqa: E402
+from temporal.train.fused import Stack  # noqa: E402
+from temporal.train.losses import gather_targets, objective  # noqa: E402
 
 AFFWILD2_FRAMES = 2_800_000
 

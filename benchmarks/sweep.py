@@ -39,12 +39,12 @@ from benchmarks.peers.clock import Spent, clocked, cpu_seconds, document, told  
 from benchmarks.peers.experiment import SIZES, Data, Loader, made, opened, sizes_of, some_rows  # noqa: E402
 from benchmarks.peers.libmtl import train_libmtl  # noqa: E402
 from benchmarks.peers.tcn_loop import train_one  # noqa: E402
-from temporal.epochs import lr_factor  # noqa: E402
-from temporal.fused import Stack  # noqa: E402
-from temporal.losses import objective  # noqa: E402
+from temporal.data.windows import cut  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
 from temporal.tasks import TASKS  # noqa: E402
-from temporal.windows import cut  # noqa: E402
+from temporal.train.fused import Stack  # noqa: E402
+from temporal.train.losses import objective  # noqa: E402
+from temporal.train.stack import lr_factor  # noqa: E402
 
 FACETS, FACETS_TWO, COMPILED = "facets", "facets, 2 processes", "facets, compiled"
 LOOP, LOOP_TWO, LIBMTL = "pytorch-tcn loop", "pytorch-tcn loop, 2 processes", "LibMTL"

@@ -15,12 +15,12 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
+from extract.assembly import ClipRows
 from extract.backbones.backbone import Backbone
 from extract.corpora import Crops
 from extract.feed import TAIL, Batch, Spent, feed
-from extract.inference import Network, Pending, Precision
-from extract.rows import ClipRows
-from extract.source import Source, inspect
+from extract.fingerprint import Source, inspect
+from extract.network import Network, Pending, Precision
 from stores import FeatureSpec, Store, differences
 from stores.errors import ConfigError, CorpusError, SpecMismatch
 from stores.progress import Progress, silent

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from extract.corpora import Crops, NamedFrames
 from extract.decode import DecodeError, ReadError, decode, read_file
-from extract.source import Source
+from extract.fingerprint import Source
 
 SLOTS = 3
 """One batch in the network, two being decoded: memory does not grow with the corpus."""

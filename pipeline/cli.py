@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from pipeline import storecommands
-from pipeline.log import configure_logging
-from pipeline.options import (
+from pipeline.commands import storing
+from pipeline.commands.options import (
     DONE,
     EXISTING,
     FAILED,
@@ -36,7 +35,8 @@ from pipeline.options import (
     one_line,
     set_option,
 )
-from pipeline.submission.commands import submission
+from pipeline.commands.submit import submission
+from pipeline.log import configure_logging
 
 if TYPE_CHECKING:
     from pipeline.doctor import Finding
@@ -66,8 +66,8 @@ def features(
     dashboard: str | None,
 ) -> int:
     """Turn the corpus into a feature store and a label store."""
-    from pipeline.features import make_features
-    from pipeline.progress import bars
+    from pipeline.bars import bars
+    from pipeline.stage1.make import make_features
 
     cluster = cluster_of(workers, scheduler, dashboard)
     config, place = experiment(source, settings, work, device)
@@ -101,9 +101,9 @@ def sweep(
 
     A sweep that was stopped goes on from the last state of its groups.
     """
-    from pipeline.dryrun import describe_plan
-    from pipeline.progress import bars
-    from pipeline.sweep import run_sweep
+    from pipeline.bars import bars
+    from pipeline.stage2.driver import run_sweep
+    from pipeline.stage2.dryrun import describe_plan
 
     cluster = cluster_of(workers, scheduler, dashboard)
     config, place = experiment(source, settings, work, device)
@@ -119,7 +119,7 @@ def sweep(
 @experiment_options
 def table(source: str, settings: tuple[str, ...], work: Path | None) -> int:
     """Write and print the table of results; never trains."""
-    from pipeline.tabulate import failed_runs, make_table, show
+    from pipeline.report.tabulate import failed_runs, make_table, show
 
     config, place = experiment(source, settings, work)
     built, written = make_table(config, place)
@@ -134,8 +134,8 @@ def table(source: str, settings: tuple[str, ...], work: Path | None) -> int:
 @debug_option
 def render(directory: Path, source: str, settings: tuple[str, ...]) -> int:
     """Draw the embedded corpus into DIRECTORY, as corpus.render says."""
-    from pipeline.features import make_corpus
-    from pipeline.progress import bars
+    from pipeline.bars import bars
+    from pipeline.stage1.make import make_corpus
 
     config, _ = experiment(source, settings, None)
     with bars() as progress:
@@ -191,8 +191,8 @@ def crop(videos: tuple[Path, ...], target: Path, fps: float | None, **options: A
     """
     from fractions import Fraction
 
-    from extract.video import CropOptions, crop_videos
-    from pipeline.progress import bars
+    from extract.crops import CropOptions, crop_videos
+    from pipeline.bars import bars
 
     rate = None if fps is None else Fraction(str(fps))
     with bars() as progress:
@@ -224,7 +224,7 @@ def cut(kind: str, root: Path, margin: float) -> int:
     import importlib
 
     from extract.corpora import KINDS
-    from pipeline.progress import bars
+    from pipeline.bars import bars
 
     with bars() as progress:
         report = importlib.import_module(KINDS[kind]).cut_faces(root, margin=margin, progress=progress)
@@ -256,8 +256,8 @@ def doctor(
 
     CONFIG is the same as -c CONFIG. Draws the distributions of the labels into the work directory.
     """
-    from pipeline.doctor import examine, tables
-    from pipeline.progress import bars
+    from pipeline.bars import bars
+    from pipeline.doctor import examine, listing
 
     def tell(finding: "Finding") -> None:
         if not as_json:
@@ -273,15 +273,15 @@ def doctor(
     if as_json:
         click.echo(found.to_json())
     elif found.census is not None:
-        click.echo("\n".join(tables.lines(found.census)))
+        click.echo("\n".join(listing.lines(found.census)))
     return FAILED if found.failed else DONE
 
 
 for command in (
-    storecommands.verify,
-    storecommands.convert,
-    storecommands.import_,
-    storecommands.info,
+    storing.verify,
+    storing.convert,
+    storing.import_,
+    storing.info,
     submission,
 ):
     facets.add_command(command)

@@ -1,7 +1,7 @@
 """Processes that run tasks: those of this machine, started for it, or those of a dask cluster that is there.
 
 Not a maker of clusters over SSH, SLURM or Kubernetes: dask's own tools make those; here is their address. And
-not aware of what a task is: see ``pipeline.extraction`` and ``pipeline.sweep``.
+not aware of what a task is: see ``pipeline.stage1.extraction`` and ``pipeline.stage2.driver``.
 """
 
 import functools

@@ -1,6 +1,7 @@
 """The plan of a sweep: every row times every seed, as runs whose ids follow from what decides their results.
 
-Not an executor: ``pipeline.sweep`` trains what this page lists, ``pipeline.tabulate`` reads what was trained.
+Not an executor: ``pipeline.stage2.driver`` trains what this page lists, ``pipeline.report.tabulate`` reads
+what was trained.
 """
 
 from collections.abc import Mapping, Sequence

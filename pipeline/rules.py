@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipeline.config import Config
 from pipeline.data import Data
 from pipeline.plan import plan
-from pipeline.splits import Scored
+from pipeline.report.scored import Scored
 from stores.errors import ConfigError
 
 UNI_TASK = ("abaw3", "abaw5", "abaw6", "abaw8", "abaw10")

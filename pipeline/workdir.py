@@ -21,10 +21,10 @@ class WorkDir:
         reductions: folder of the stores of features reduced to principal axes.
         imported: whether that store was given as it is, instead of being made by ``facets features``.
         labels: the label store.
-        corpus_section: the configuration that the labels were made by, see ``pipeline.corpus.section``.
-        mapping: how the names of its labels were mapped, see ``extract.corpora.labelspace``.
-        runs: one folder per run id.
-        splits: facts of the scored split, see ``pipeline.splits``.
+        corpus_section: the configuration that the labels were made by, see
+        ``pipeline.stage1.reading.section``. mapping: how the names of its labels were mapped, see
+        ``extract.corpora.labelspace``. runs: one folder per run id.
+        splits: facts of the scored split, see ``pipeline.report.scored``.
     """
 
     table: Path

@@ -40,7 +40,7 @@ class ArrayRecord:
         shape: lengths of the axes, frames first.
         dtype: numpy name.
         sha256: digest of dtype, shape and values (``stores.digest``), the same in every backend.
-        chunk_crc32c: CRC-32C of every chunk's values (``stores.chunks``), 8 hexadecimal digits each.
+        chunk_crc32c: CRC-32C of every chunk's values (``stores.backends.chunks``), 8 hexadecimal digits each.
     """
 
     shape: tuple[int, ...]

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from stores import commit, documents
 from stores.backends import BackendName, backend_module, open_arrays
-from stores.chunks import StoredArray
+from stores.backends.chunks import StoredArray
 from stores.digest import Array
 from stores.documents import Json
 from stores.errors import FormatVersionError, SpecMismatch, StoreError

@@ -11,7 +11,7 @@ from typing import Literal
 
 from stores import commit
 from stores.backends import backend_module
-from stores.chunks import StoredArray
+from stores.backends.chunks import StoredArray
 from stores.errors import StoreError
 from stores.progress import Progress, silent
 from stores.record import is_clip_id

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stores import commit, contents
 from stores.backends import Backend, open_arrays
-from stores.chunks import checksums
+from stores.backends.chunks import checksums
 from stores.digest import Array, array_digest
 from stores.documents import Json
 from stores.errors import StoreError

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from temporal import metrics
-    from temporal.bank import Bank, Split, load_bank
     from temporal.chance import chance_levels
-    from temporal.checkpoint import load, save
-    from temporal.results import RunResult
+    from temporal.data.bank import Bank, Split, load_bank
+    from temporal.inference.checkpoint import load, save
+    from temporal.inference.model import TrainedModel
     from temporal.settings import Run, Training
     from temporal.tasks import TASKS, combination_name, parse_combination
-    from temporal.trained import TrainedModel
-    from temporal.training import fit
+    from temporal.train.fit import fit
+    from temporal.train.outcome import RunResult
 
 __all__ = [
     "TASKS",
@@ -38,13 +38,13 @@ __all__ = [
 
 _HOMES = {
     "chance": ("chance_levels",),
-    "bank": ("Bank", "Split", "load_bank"),
-    "checkpoint": ("load", "save"),
-    "results": ("RunResult",),
+    "data.bank": ("Bank", "Split", "load_bank"),
+    "inference.checkpoint": ("load", "save"),
+    "inference.model": ("TrainedModel",),
     "settings": ("Run", "Training"),
     "tasks": ("TASKS", "combination_name", "parse_combination"),
-    "trained": ("TrainedModel",),
-    "training": ("fit",),
+    "train.fit": ("fit",),
+    "train.outcome": ("RunResult",),
 }
 
 

@@ -13,20 +13,20 @@ from stores.errors import ConfigError
 from temporal.tasks import TASKS, canonical, combination_name
 
 LOSSES: dict[str, dict[str, str]] = {
-    "ccc": {"ccc": "temporal.losses:ccc"},
+    "ccc": {"ccc": "temporal.train.losses:ccc"},
     "binary": {
-        "bce": "temporal.losses:bce",
-        "balanced": "temporal.losses:balanced_bce",
-        "focal": "temporal.losses:focal",
+        "bce": "temporal.train.losses:bce",
+        "balanced": "temporal.train.losses:balanced_bce",
+        "focal": "temporal.train.losses:focal",
     },
     "categorical": {
-        "cross_entropy": "temporal.losses:cross_entropy",
-        "balanced": "temporal.losses:balanced_cross_entropy",
+        "cross_entropy": "temporal.train.losses:cross_entropy",
+        "balanced": "temporal.train.losses:balanced_cross_entropy",
     },
 }
 """The losses of each kind of task by name, as ``module:function``, imported when a run asks for them.
 
-To add one: a module with a function like those of ``temporal.losses`` and one line here.
+To add one: a module with a function like those of ``temporal.train.losses`` and one line here.
 """
 
 MODELS: dict[str, str] = {

@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from pipeline.cli import main
-from pipeline.options import DONE, FAILED, PARTLY, USAGE
+from pipeline.commands.options import DONE, FAILED, PARTLY, USAGE
 
 CLIPS = {"Train_Set": ["one", "two_left", "two_right"], "Validation_Set": ["three", "four"]}
 AUS = "AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26"
@@ -277,7 +277,7 @@ def test_a_run_that_cannot_be_committed_is_listed_as_failed(facets, extracted, m
         message = f"no room for {run.name}"
         raise RuntimeError(message)
 
-    monkeypatch.setattr("pipeline.training.commit", refuse)
+    monkeypatch.setattr("pipeline.stage2.trainer.commit", refuse)
     settings = ["--set", "sweep.rows=[{tasks: [V]}]", "--set", "sweep.seeds=[0]"]
     code, _, err = facets("sweep", *settings, work=extracted)
     assert code == PARTLY

@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 import stores
 import temporal
 from stores.testing import feature_spec, label_spec
-from temporal.bank import Bank, Split, Standardiser
-from temporal.bank import statistics as feature_statistics
-from temporal.losses import Targets, gather_targets
+from temporal.data.bank import Bank, Split, Standardiser
+from temporal.data.bank import statistics as feature_statistics
+from temporal.data.windows import Windows, batches, cut, epoch_order
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
-from temporal.windows import Windows, batches, cut, epoch_order
+from temporal.train.losses import Targets, gather_targets
 
 SIZES = {
     "demo": Training(window=64, hop=48, channels=64, projection=64, patience=0),

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from benchmarks.peers.experiment import Loader
 from benchmarks.peers.tcn_loop import Encoder, Peer, adamw
-from temporal.bank import gather
-from temporal.epochs import lr_factor
-from temporal.losses import Objective, Targets, gather_targets
+from temporal.data.bank import gather
+from temporal.data.windows import batches, cut
 from temporal.settings import Run, Training
-from temporal.windows import batches, cut
+from temporal.train.losses import Objective, Targets, gather_targets
+from temporal.train.stack import lr_factor
 
 GONE = types.ModuleType("torchvision.models.utils")
 GONE.load_state_dict_from_url = torch.hub.load_state_dict_from_url

@@ -1,6 +1,6 @@
 """An ordinary loop over one model: pytorch-tcn's TCN with our heads and attention, from the same weights.
 
-Not what a sweep runs: see ``temporal.fused``.
+Not what a sweep runs: see ``temporal.train.fused``.
 """
 
 import math
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.peers.experiment import Data, Loader, sizes_of
-from temporal import evaluate
-from temporal.epochs import lr_factor, rules_of
-from temporal.fused import build
-from temporal.losses import Objective
+from temporal.data.windows import cut
+from temporal.inference import frames
 from temporal.metrics import score, totals
 from temporal.models import Heads, initialise
 from temporal.models.gated import GatedAttention
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
-from temporal.windows import cut
+from temporal.train.fused import build
+from temporal.train.losses import Objective
+from temporal.train.stack import lr_factor, rules_of
 
 
 class Encoder(nn.Module):
@@ -123,14 +123,14 @@ def train_one(
         if losses is not None:
             continue
         model.eval()
-        values = evaluate.predict(
+        values = frames.predict(
             lambda x, mask: {task: z[None] for task, z in model(x).items()},
             data.bank.validation,
             windows,
             data.standardise,
             training.batch_size * 4,
         )
-        predictions = {task: evaluate.as_labels(task, values[task][0].cpu().numpy()) for task in run.tasks}
+        predictions = {task: frames.as_labels(task, values[task][0].cpu().numpy()) for task in run.tasks}
         reached = score(totals(labels, predictions, rules))
         if reached > best:
             best, kept = reached, {name: value.clone() for name, value in model.state_dict().items()}

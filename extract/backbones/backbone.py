@@ -38,7 +38,7 @@ class Backbone:
         dim: length of the vector of one crop.
         interpolation: how crops of another size are resized: ``bilinear-antialias`` or ``bicubic-antialias``.
         libraries: whose versions are recorded in the store.
-        traceable: whether ``torch.fx`` can trace ``module``, which ``extract.fusion`` then makes faster.
+        traceable: whether ``torch.fx`` can trace ``module``, which ``extract.onednn`` then makes faster.
     """
 
     name: str

@@ -39,19 +39,19 @@ __all__ = [
 
 # One line and one module add a corpus: ``load(root: Path, edition: str, *, <options>) -> Corpus``.
 KINDS = {
-    "afew_va": "extract.corpora.afew_va",
-    "affectnet": "extract.corpora.affectnet",
-    "affwild2": "extract.corpora.affwild2",
-    "affwild2_mtl": "extract.corpora.affwild2_mtl",
-    "bp4d": "extract.corpora.bp4d",
-    "ckplus": "extract.corpora.ckplus",
-    "disfa": "extract.corpora.disfa",
-    "disfaplus": "extract.corpora.disfaplus",
-    "expw": "extract.corpora.expw",
-    "manifest": "extract.corpora.manifest",
-    "rafau": "extract.corpora.rafau",
-    "rafce": "extract.corpora.rafce",
-    "rafdb": "extract.corpora.rafdb",
+    "afew_va": "extract.corpora.readers.afew_va",
+    "affectnet": "extract.corpora.readers.affectnet",
+    "affwild2": "extract.corpora.readers.affwild2.challenge",
+    "affwild2_mtl": "extract.corpora.readers.affwild2.static_frames",
+    "bp4d": "extract.corpora.readers.bp4d",
+    "ckplus": "extract.corpora.readers.ckplus",
+    "disfa": "extract.corpora.readers.disfa",
+    "disfaplus": "extract.corpora.readers.disfaplus",
+    "expw": "extract.corpora.readers.expw",
+    "manifest": "extract.corpora.readers.manifest",
+    "rafau": "extract.corpora.readers.rafau",
+    "rafce": "extract.corpora.readers.rafce",
+    "rafdb": "extract.corpora.readers.rafdb",
     "rendered": "extract.corpora.rendered",
 }
 

@@ -116,7 +116,7 @@ class Crops:
     Attributes:
         id: name of the clip.
         frames: length T; item i is the crop of frame i, or None where no face was found.
-        origin: what made the crops, as far as known (``extract.video.record``); features keep it.
+        origin: what made the crops, as far as known (``extract.crops.journal``); features keep it.
     """
 
     id: str

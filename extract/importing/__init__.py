@@ -4,6 +4,6 @@ Not an extractor: no network runs here, and nothing here imports torch.
 """
 
 from extract.importing.importer import FailedClip, ImportReport, import_features
-from extract.importing.options import UNKNOWN, ImportOptions, Selection
+from extract.importing.request import UNKNOWN, ImportOptions, Selection
 
 __all__ = ["UNKNOWN", "FailedClip", "ImportOptions", "ImportReport", "Selection", "import_features"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import h5py
 
-from extract.importing.options import Selection
 from extract.importing.readers import Many
+from extract.importing.request import Selection
 from extract.importing.rows import Rows, check_size, named_rows
 from stores.digest import Array
 from stores.errors import CorpusError

@@ -13,9 +13,9 @@ from pathlib import Path
 import stores
 from extract.importing import readers
 from extract.importing.content import Content, content, display_name
-from extract.importing.options import ImportOptions
+from extract.importing.files import find
+from extract.importing.request import ImportOptions
 from extract.importing.rows import Rows
-from extract.importing.source import find
 from extract.importing.timeline import dense
 from stores import FeatureSpec, Store, documents
 from stores.documents import Json

@@ -10,8 +10,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from extract.importing.options import Selection
 from extract.importing.readers import Many
+from extract.importing.request import Selection
 from extract.importing.rows import Rows, check_size
 from stores.digest import Array
 from stores.errors import CorpusError

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extract.importing.npy import read_array, read_header
-from extract.importing.options import Selection
 from extract.importing.readers import Many
+from extract.importing.request import Selection
 from extract.importing.rows import Rows, check_size, named_rows
 from stores.digest import Array
 from stores.errors import CorpusError

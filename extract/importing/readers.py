@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol, cast
 
-from extract.importing.options import Selection
+from extract.importing.request import Selection
 from extract.importing.rows import Rows
 from stores.errors import ConfigError, CorpusError
 

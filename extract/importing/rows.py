@@ -6,7 +6,7 @@ Not a timeline: rows may be in any order, and any frame may lack one.
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from extract.importing.options import Selection
+from extract.importing.request import Selection
 from stores.digest import Array
 from stores.errors import CorpusError
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extract.importing.options import Selection
+from extract.importing.request import Selection
 from extract.importing.rows import Rows, as_flags, check_size, listing
 from stores.digest import Array
 from stores.errors import CorpusError

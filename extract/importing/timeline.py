@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from extract.importing.options import Selection
+from extract.importing.request import Selection
 from extract.importing.rows import Rows
 from stores.digest import Array
 from stores.errors import CorpusError

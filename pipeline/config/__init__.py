@@ -9,8 +9,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.corpus import MIXTURE, Corpus, Division, Part, Reading, Render
-from pipeline.config.features import Features
 from pipeline.config.section import TASKS, Section, known_edition
+from pipeline.config.streams import Features
 from pipeline.config.sweep import Exclude, Halving, Product, Row, Sweep
 from pipeline.config.training import Training
 from stores.editions import edition

@@ -145,7 +145,7 @@ class Exclude(Section):
 
 
 class Halving(Section):
-    """Successive halving: of the settings of one combination only the best go on; ``pipeline.halving``."""
+    """Successive halving of the settings of one combination; see ``pipeline.stage2.halving``."""
 
     eta: Annotated[int, Field(ge=2)] = 3
     """At each rung one of so many settings goes on, and rungs are so many times as far apart."""

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 import stores
 from pipeline.config import Config
-from pipeline.corpus import read_divided
-from pipeline.doctor import corpus as checks
-from pipeline.doctor import cost, environment, images
+from pipeline.doctor import cost, duplicates, environment
+from pipeline.doctor import judgement as checks
 from pipeline.doctor.census import Census, take
 from pipeline.doctor.finding import Finding
-from pipeline.extraction import load_backbone
+from pipeline.stage1.extraction import load_backbone
+from pipeline.stage1.reading import read_divided
 from pipeline.workdir import WorkDir
 from stores.documents import Json
 from stores.errors import CorpusError, FacetsError
@@ -142,7 +142,7 @@ def examine(
     check("people", lambda: checks.check_people(config, corpus, census))
     check("rules", lambda: checks.check_rules(config, census, origin.trained_on))
     if not place.imported:
-        check("images", lambda: images.check_images(corpus, every_image=every_image, progress=progress))
+        check("images", lambda: duplicates.check_images(corpus, every_image=every_image, progress=progress))
     check("extraction", lambda: _extraction(config, place, corpus, origin.backbone))
     check("disk", lambda: environment.check_disk(place, cost.room(config, place, corpus, origin.dim)))
     picture = attempt("picture", lambda: _draw(census, config.name, place.table / PICTURE))
@@ -223,7 +223,7 @@ def _extraction(config: Config, place: WorkDir, corpus: "Corpus", backbone: "Bac
 
 def _draw(census: Census, name: str, path: Path) -> Path:
     from pipeline.doctor.figure import as_png
-    from pipeline.runs import replace
+    from pipeline.ledger import replace
 
     content = as_png(census, name)
     path.parent.mkdir(parents=True, exist_ok=True)

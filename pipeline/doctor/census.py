@@ -1,6 +1,6 @@
 """The census of a corpus: what its clips hold, by corpus and split, in one pass over arrays.
 
-Not a judgement, which is ``pipeline.doctor.corpus``, and no file is opened.
+Not a judgement, which is ``pipeline.doctor.judgement``, and no file is opened.
 """
 
 from collections.abc import Iterable, Sequence

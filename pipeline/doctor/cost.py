@@ -101,7 +101,7 @@ def measure(backbone: "Backbone", clips: "Sequence[Clip]", settings: Features) -
 
     from extract.decode import DecodeError, decode_file
     from extract.engine import resolve_device
-    from extract.inference import Network
+    from extract.network import Network
 
     device = resolve_device(settings.device)
     threads = min(16, os.cpu_count() or 1) if device.type == "cuda" else 1  # as the engine does

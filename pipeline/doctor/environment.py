@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pipeline.config import MIXTURE, Config
 from pipeline.doctor.cost import amount, sizes
 from pipeline.doctor.finding import Finding
-from pipeline.extraction import load_backbone
+from pipeline.stage1.extraction import load_backbone
 from pipeline.workdir import WorkDir
 
 PYTHONS = ((3, 11), (3, 13))

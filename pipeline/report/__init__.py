@@ -1,6 +1,6 @@
 """A results table as files: Markdown, CSV, LaTeX, HTML and a bar chart, the same bytes for the same results.
 
-Not a place for numbers: everything printed is already in the ``pipeline.table.Table``.
+Not a place for numbers: everything printed is already in the ``pipeline.report.table.Table``.
 """
 
 import os
@@ -12,7 +12,7 @@ from pipeline.report.csv import as_long_csv, as_wide_csv
 from pipeline.report.html import as_html
 from pipeline.report.latex import as_latex
 from pipeline.report.markdown import as_markdown
-from pipeline.table import Table
+from pipeline.report.table import Table
 from stores.errors import ConfigError
 
 __all__ = ["FORMATS", "as_markdown", "write_table"]

@@ -8,8 +8,8 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.report import wording
-from pipeline.results import Column
-from pipeline.table import Row, Table
+from pipeline.report.scores import Column
+from pipeline.report.table import Row, Table
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -7,8 +7,8 @@ import csv
 import io
 from collections.abc import Iterable
 
-from pipeline.results import Column, Status
-from pipeline.table import Table, paired_delta
+from pipeline.report.scores import Column, Status
+from pipeline.report.table import Table, paired_delta
 
 LONG = (
     "row",

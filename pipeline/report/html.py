@@ -10,8 +10,8 @@ from jinja2 import Environment, StrictUndefined
 
 from pipeline.report import wording
 from pipeline.report.chart import LEGEND, charted_rows, kind, lower_limit, ticks, trained_columns
-from pipeline.results import Column
-from pipeline.table import Cell, Row, Table
+from pipeline.report.scores import Column
+from pipeline.report.table import Cell, Row, Table
 
 NAMES, LETTER, AXIS, BAR, MARGIN = 156, 7, 260, 20, 22
 """Chart geometry in CSS pixels: least width of names, width of a letter, of scores 0 to 1, height of a bar,

@@ -6,8 +6,8 @@ Not a document: no preamble, and no package but booktabs is needed.
 import re
 
 from pipeline.report import wording
-from pipeline.results import Column
-from pipeline.table import Row, Table
+from pipeline.report.scores import Column
+from pipeline.report.table import Row, Table
 
 ESCAPES = {
     "\\": r"\textbackslash{}",

@@ -6,8 +6,8 @@ Not a general Markdown writer.
 import re
 
 from pipeline.report import wording
-from pipeline.results import Column
-from pipeline.table import Row, Table
+from pipeline.report.scores import Column
+from pipeline.report.table import Row, Table
 
 
 def as_markdown(table: Table) -> str:

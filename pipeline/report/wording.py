@@ -3,8 +3,8 @@
 Not markup: no writer's escapes are applied here.
 """
 
-from pipeline.results import PER_LABEL, Column, Status
-from pipeline.table import Row, Table
+from pipeline.report.scores import PER_LABEL, Column, Status
+from pipeline.report.table import Row, Table
 
 NOT_TRAINED = "---"
 

@@ -1,6 +1,7 @@
 """Plain modules for ONE model: sequence models, multi-task attention, heads, and the network that joins them.
 
-Not the stacked training of many replicas: that is ``temporal.fused``, which maps these modules over replicas.
+Not the stacked training of many replicas: that is ``temporal.train.fused``, which maps these modules over
+replicas.
 """
 
 from temporal.models.attention import TaskAttention

@@ -1,6 +1,6 @@
 """Linear heads, one per task, on a shared trunk that may be gated per task.
 
-Not activations: outputs are logits, and ``temporal.evaluate`` turns them into predictions.
+Not activations: outputs are logits, and ``temporal.inference.frames`` turns them into predictions.
 """
 
 from collections.abc import Iterable, Mapping

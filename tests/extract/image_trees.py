@@ -6,7 +6,7 @@ Not a reader, and not images: crops are empty files, for no reader opens them.
 import numpy as np
 
 from extract import corpora
-from extract.corpora import affectnet
+from extract.corpora.readers import affectnet
 
 
 def write(path, lines):

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from image_trees import affectnet_lists, affectnet_packed, affectnet_row, by_image, load, noted, touch, write
 from PIL import Image
 
-from extract.corpora import affectnet as reader
 from extract.corpora import labelspace
+from extract.corpora.readers import affectnet as reader
 from stores.editions import EXPR_7
 from stores.errors import CorpusError
 

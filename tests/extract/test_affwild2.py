@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extract import corpora
-from extract.corpora import affwild2
+from extract.corpora.readers.affwild2 import challenge
 from stores.editions import AU_8, AU_12, EXPR_7
 from stores.errors import ConfigError, CorpusError
 
@@ -339,4 +339,4 @@ def test_unknown_kinds_and_editions_list_the_known_ones():
     with pytest.raises(ConfigError, match="abaw1, abaw2"):
         corpora.load("affwild2", Path(), "abaw99")
     with pytest.raises(ConfigError, match="another file layout"):
-        affwild2.load(Path(), "abaw4")
+        challenge.load(Path(), "abaw4")

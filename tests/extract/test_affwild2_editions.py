@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extract import corpora
-from extract.corpora import affwild2_counts
-from extract.video import record
+from extract.corpora.readers.affwild2 import counts
+from extract.crops import journal
 from stores.editions import AU_12, EXPR_8, edition
 from stores.errors import ConfigError, CorpusError
 
@@ -148,10 +148,10 @@ def test_a_crop_beyond_the_end_of_the_annotation_is_refused_by_its_file(tmp_path
 
 def test_rows_beyond_the_end_of_the_video_that_was_cut_are_refused_by_file_and_line(tmp_path):
     write_crops(tmp_path, "video1_left", {0})
-    (tmp_path / record.FOLDER).mkdir()
+    (tmp_path / journal.FOLDER).mkdir()
     detector = {"name": "haar", "model_sha256": "0"}
-    record.write(
-        record.path_of(tmp_path, "video1"),
+    journal.write(
+        journal.path_of(tmp_path, "video1"),
         {
             "complete": True,
             "video": {"sha256": "1"},
@@ -212,7 +212,7 @@ def test_a_full_release_that_lost_a_few_labels_is_noted_and_a_subset_is_not(tmp_
     }
 
     def notes():
-        monkeypatch.setitem(affwild2_counts.RELEASES, "abaw8", release)
+        monkeypatch.setitem(counts.RELEASES, "abaw8", release)
         corpus = corpora.load("affwild2", tmp_path, "abaw8")
         return [note for note in corpus.notes if "full release" in note]
 
@@ -227,10 +227,10 @@ def test_a_full_release_that_lost_a_few_labels_is_noted_and_a_subset_is_not(tmp_
 
 
 def test_the_published_counts_agree_with_each_other():
-    counts = affwild2_counts.RELEASES["abaw5"]
-    assert counts["EXPR labels, train"] == 585_317 + 12_044 == 586_959 + 10_402
-    assert counts["EXPR labels, validation"] == 280_532 + 3_698 == 279_749 + 4_481
-    rows = affwild2_counts.MULTITASK["abaw7"]
+    released = counts.RELEASES["abaw5"]
+    assert released["EXPR labels, train"] == 585_317 + 12_044 == 586_959 + 10_402
+    assert released["EXPR labels, validation"] == 280_532 + 3_698 == 279_749 + 4_481
+    rows = counts.MULTITASK["abaw7"]
     assert sum(rows[name] for name in ("rows, train", "rows, validation", "rows in the MTL list")) == 220_417
     assert sum((23976, 4555, 3168, 3122, 18135, 7609, 5228, 24852)) == rows["EXPR labels, train"]
     assert sum((1886, 487, 565, 1254, 3751, 1893, 1003, 4601)) == rows["EXPR labels, validation"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from affwild2_releases import MULTITASK_HEADER
 
-from extract.corpora import affwild2_lists as lists
+from extract.corpora.readers.affwild2 import test_lists as lists
 from stores.editions import AU_12, CE_7, EXPR_8
 from stores.errors import ConfigError, CorpusError
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from extract import corpora
-from extract.corpora import affwild2_counts, affwild2_mtl
+from extract.corpora.readers.affwild2 import counts, static_frames
 from stores.editions import AU_12, EXPR_8
 from stores.errors import ConfigError, CorpusError
 
@@ -92,7 +92,7 @@ def test_every_row_is_kept_in_the_order_of_the_file_repeated_names_too(tmp_path,
     truths, _, _ = draw_multitask(tmp_path, name, 7)
     for split, spellings in MULTITASK_FILES.items():
         (path,) = [path for spelling in spellings for path in tmp_path.rglob(spelling)]
-        rows = affwild2_mtl.read(path, name)
+        rows = static_frames.read(path, name)
         assert [rows.names.name(i) for i in range(len(rows.names))] == [
             f"{clip}/{frame + 1:05d}.jpg" for clip, frame, _ in truths[split]
         ]
@@ -180,7 +180,7 @@ def test_a_clip_in_both_files_is_validation_without_its_training_labels(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "place"), [(name, place) for name, places in affwild2_mtl.PLACES.items() for place in places]
+    ("name", "place"), [(name, place) for name, places in static_frames.PLACES.items() for place in places]
 )
 @pytest.mark.parametrize("spelling", MULTITASK_FILES["train"])
 def test_both_spellings_of_the_files_are_read_wherever_they_lie(tmp_path, name, place, spelling):
@@ -195,7 +195,7 @@ def test_the_files_of_the_edition_are_read_where_several_editions_share_their_cr
     write_crops(tmp_path, "video1", {0})
     for number, name in enumerate(("abaw3", "abaw4", "abaw7")):
         spelling = MULTITASK_FILES["train"][name == "abaw3"]
-        place = affwild2_mtl.PLACES[name][0]
+        place = static_frames.PLACES[name][0]
         write(tmp_path / place, [f"video1/00001.jpg,0,0,{number},{ZERO_AUS}"], spelling)
     found = {
         name: load(tmp_path, name).clips[0].labels.expression[0]
@@ -280,7 +280,7 @@ def test_a_full_release_that_lost_rows_is_noted(tmp_path, monkeypatch):
     write_crops(tmp_path, "video1", {0, 1})
     write(tmp_path, [f"video1/0000{i}.jpg,0,0,0,{ZERO_AUS}" for i in (1, 2, 1)])
     release = {"rows, train": 3, "repeated names, train": 1, "AU labels, train": 3, "rows in the MTL list": 9}
-    monkeypatch.setitem(affwild2_counts.MULTITASK, "abaw4", release)
+    monkeypatch.setitem(counts.MULTITASK, "abaw4", release)
     assert not any("full release" in note for note in load(tmp_path).notes)
     release["EXPR labels, train"] = 4
     assert any("EXPR labels, train: 3, released 4" in note for note in load(tmp_path).notes)

@@ -11,7 +11,7 @@ from extract.backbones import registry
 from extract.backbones.inception_resnet_v1 import InceptionResnetV1
 from extract.backbones.ir50 import ImprovedResNet
 from extract.backbones.narrow_resnet50 import ARCHITECTURE
-from extract.fusion import fuse
+from extract.onednn import fuse
 
 LEVELS = ("layer1", "layer2", "layer3", "layer4")
 

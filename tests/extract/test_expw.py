@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from image_trees import by_image, expw, load, noted, touch, write
 from PIL import Image
 
-from extract.corpora import expw as reader
 from extract.corpora import labelspace
+from extract.corpora.readers import expw as reader
 from stores.editions import EXPR_7
 from stores.errors import CorpusError
 

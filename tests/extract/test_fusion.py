@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from extract.fusion import fuse
+from extract.onednn import fuse
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
 

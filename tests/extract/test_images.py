@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_trees import touch
 
-from extract.corpora import MAX_STATIC_ROWS, Labels, images
-from extract.corpora.images import SHARD_ROWS, Group, ImageFrames
+from extract.corpora import MAX_STATIC_ROWS, Labels
+from extract.corpora.parsing import stills
+from extract.corpora.parsing.stills import SHARD_ROWS, Group, ImageFrames
 from stores.errors import CorpusError
 
 
@@ -19,8 +20,8 @@ def shards(count, splits=None, picture=None):
     names = pa.array([f"{i}.jpg" for i in range(count)], pa.large_string())
     labels = Labels.unknown(count, 2)
     labels.valence[:] = np.arange(count) / max(count, 1)
-    groups = images.by_split(splits or ["train"] * count)
-    return images.shards(Path("/nowhere"), names, labels, groups, picture)
+    groups = stills.by_split(splits or ["train"] * count)
+    return stills.shards(Path("/nowhere"), names, labels, groups, picture)
 
 
 @settings(max_examples=30, deadline=None)
@@ -66,7 +67,7 @@ def test_a_picture_of_more_faces_than_a_shard_holds_is_divided_all_the_same():
 def test_people_who_are_known_have_shards_of_their_own():
     names = pa.array(["a.jpg", "b.jpg", "c.jpg"], pa.large_string())
     groups = [Group("train", np.array([0, 2]), "ann"), Group("train", np.array([1]), "bob")]
-    clips = images.shards(Path("/nowhere"), names, Labels.unknown(3, 0), groups)
+    clips = stills.shards(Path("/nowhere"), names, Labels.unknown(3, 0), groups)
     assert [(clip.id, clip.subject, [path.name for path in clip.frames]) for clip in clips] == [
         ("train-00000", "ann", ["a.jpg", "c.jpg"]),
         ("train-00001", "bob", ["b.jpg"]),
@@ -88,20 +89,20 @@ def test_an_image_that_is_not_there_is_no_frame(tmp_path):
     touch(tmp_path, ["a.jpg", "deep/er/b.jpg", "später.jpg"])
     (tmp_path / "a_file").touch()
     wanted = ["a.jpg", "b.jpg", "deep/er/b.jpg", "none/b.jpg", "a_file/b.jpg", "später.jpg", "", None]
-    found = images.existing(tmp_path, wanted)
+    found = stills.existing(tmp_path, wanted)
     assert found.to_pylist() == ["a.jpg", None, "deep/er/b.jpg", None, None, "später.jpg", None, None]
-    (note,) = images.missing(tmp_path, pa.array(wanted, pa.large_string()), found)
+    (note,) = stills.missing(tmp_path, pa.array(wanted, pa.large_string()), found)
     assert note == f"4 of 7 images are not there, such as {tmp_path / 'b.jpg'}"
 
 
 def test_images_outside_of_the_folder_are_found_by_their_whole_path(tmp_path):
     touch(tmp_path / "elsewhere", ["a.jpg"])
     path = str(tmp_path / "elsewhere" / "a.jpg")
-    names = images.existing(tmp_path / "corpus", [path])
+    names = stills.existing(tmp_path / "corpus", [path])
     assert ImageFrames(tmp_path / "corpus", names)[0] == Path(path)
 
 
 def test_a_folder_without_any_of_the_images_is_refused(tmp_path):
-    names = images.existing(tmp_path, ["a.jpg", "b.jpg"])
+    names = stills.existing(tmp_path, ["a.jpg", "b.jpg"])
     with pytest.raises(CorpusError, match=r"none of the 2 images .* expected files such as a\.jpg"):
-        images.missing(tmp_path, ["a.jpg", "b.jpg"], names)
+        stills.missing(tmp_path, ["a.jpg", "b.jpg"], names)

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from extract import inference
+from extract import network as network_module
 from extract.backbones import narrow_resnet50
 from extract.backbones.backbone import Backbone
-from extract.fusion import fuse
-from extract.inference import GATE, Network
+from extract.network import GATE, Network
+from extract.onednn import fuse
 from stores.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -108,7 +108,7 @@ def test_a_compiled_network_passes_the_gate_and_gives_the_same_features(monkeypa
 
 
 def test_a_fused_network_that_computes_something_else_is_given_up_aloud(monkeypatch, caplog):
-    monkeypatch.setattr(inference, "fuse", lambda module: lambda images: -module(images))
+    monkeypatch.setattr(network_module, "fuse", lambda module: lambda images: -module(images))
     network = Network(backbone(traceable=True), CPU)
     assert "small in float32, compiled or fused has a cosine of -1.000000" in caplog.text
     features, _ = network.start(crops(8), 8).result()
@@ -117,7 +117,7 @@ def test_a_fused_network_that_computes_something_else_is_given_up_aloud(monkeypa
 
 def test_the_cpu_fuses_what_can_be_traced_and_nothing_else(monkeypatch, caplog):
     fused = []
-    monkeypatch.setattr(inference, "fuse", lambda module: fused.append(module) or fuse(module))
+    monkeypatch.setattr(network_module, "fuse", lambda module: fused.append(module) or fuse(module))
     with caplog.at_level(logging.WARNING, "extract"):
         Network(backbone(), CPU)
         Network(backbone(traceable=True), CPU, "bfloat16")
@@ -203,7 +203,7 @@ def test_on_cuda_a_slot_is_free_once_copied_while_the_network_and_the_way_back_g
         return compute(pixels)
 
     monkeypatch.setattr(network, "_features", features)
-    monkeypatch.setattr("extract.inference._event", lambda: FakeEvent(log))
+    monkeypatch.setattr("extract.network._event", lambda: FakeEvent(log))
     monkeypatch.setattr(torch.cuda, "stream", Within)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)

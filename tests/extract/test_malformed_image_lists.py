@@ -16,7 +16,7 @@ from image_trees import (
     write,
 )
 
-from extract.corpora import affectnet
+from extract.corpora.readers import affectnet
 from stores.errors import CorpusError
 
 

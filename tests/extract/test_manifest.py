@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_trees import load, noted, touch, write
 
-from extract.corpora import Corpus, labelspace, manifest_columns, tables
+from extract.corpora import Corpus, labelspace
+from extract.corpora.parsing import tables
+from extract.corpora.readers import manifest_columns
 from stores.editions import AU_12, EXPR_8
 from stores.errors import ConfigError, CorpusError
 

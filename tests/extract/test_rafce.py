@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from image_trees import by_image, load, noted, rafce, write
 
 import stores
-from extract import source
+from extract import fingerprint
 from extract.corpora import labelspace
-from extract.corpora import rafce as reader
+from extract.corpora.readers import rafce as reader
 from extract.labels import write_labels
 from stores.editions import AU_12, CE_7
 from stores.errors import CorpusError
@@ -127,4 +127,4 @@ def test_a_corpus_of_images_goes_into_a_label_store_and_its_crops_are_found(tmp_
         assert (attrs["static"], attrs["split"], attrs["corpus"]) == (True, clip.split, "rafce")
         np.testing.assert_array_equal(store.read(clip.id, "expression"), clip.labels.expression)
         absent = 1 if clip.split == "train" else 0
-        assert source.inspect(clip.crops).present.sum() == len(clip.frames) - absent
+        assert fingerprint.inspect(clip.crops).present.sum() == len(clip.frames) - absent

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from image_trees import by_image, load, noted, rafdb
 
 from extract.corpora import labelspace
-from extract.corpora import rafdb as reader
+from extract.corpora.readers import rafdb as reader
 from stores.editions import EXPR_7
 from stores.errors import ConfigError, CorpusError
 

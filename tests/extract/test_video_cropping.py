@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from video_files import PEOPLE, Actor, FixedDetector, background, crop_numbers, scene, walk, write_video
 
-from extract.corpora import affwild2
+from extract.assembly import ClipRows
+from extract.corpora.readers.affwild2 import challenge
+from extract.crops import CropOptions, alignment, crop_videos, journal
 from extract.decode import decode_file
-from extract.rows import ClipRows
-from extract.source import inspect
-from extract.video import CropOptions, alignment, crop_videos, record
+from extract.fingerprint import inspect
 from stores.errors import ConfigError, CorpusError
 
 pytest.importorskip("av")
@@ -50,7 +50,7 @@ def cut(films, tmp_path_factory):
 @pytest.fixture
 def fixed(monkeypatch):
     """For tests in which finding faces, which takes most of the time, is not the point."""
-    monkeypatch.setattr("extract.video.detection.load", FixedDetector)
+    monkeypatch.setattr("extract.crops.detection.load", FixedDetector)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_other_options_replace_the_crops_of_a_video(scrap_tree, scraps):
 def test_a_rate_puts_the_clip_on_a_constant_timeline(fixed, scraps, tmp_path):
     crop_videos(scraps / "one.mp4", tmp_path, CropOptions(fps=Fraction(60)))
     assert crop_numbers(tmp_path / "cropped_aligned" / "one") == list(range(1, 16))
-    clip = affwild2.load(tmp_path, "abaw2").clips[0]
+    clip = challenge.load(tmp_path, "abaw2").clips[0]
     assert (clip.fps, len(clip.frames)) == (60, 15)
 
 
@@ -238,7 +238,7 @@ def test_a_damaged_record_fails_its_video_and_says_what_to_do(scrap_tree, scraps
     assert "delete it and the clips of this video" in report.failed[0].reason
     record_file.write_text("{")
     with pytest.raises(CorpusError, match=r"one\.json is not a valid JSON"):
-        affwild2.load(scrap_tree, "abaw2")
+        challenge.load(scrap_tree, "abaw2")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_memory_does_not_grow_with_the_video(fixed, tmp_path):
 
 def test_a_corpus_needs_no_annotations_and_knows_length_rate_and_origin(cut):
     target, _ = cut
-    corpus = affwild2.load(target, "abaw2")
+    corpus = challenge.load(target, "abaw2")
     assert [(clip.id, clip.split, clip.subject, len(clip.frames)) for clip in corpus.clips] == [
         ("one", "test", "one", FRAMES),
         ("two_left", "test", "two", 12),
@@ -300,7 +300,7 @@ def test_annotations_beside_the_crops_are_read_as_ever(cut, tmp_path, tree):
     shutil.copytree(cut[0] / "crops", tree.root / "crops")
     tree.annotate("VA", "Train_Set", "two_left", ["0.5,-0.25"] * 12)
     tree.whole("other", frames=4)
-    corpus = affwild2.load(tree.root, "abaw2")
+    corpus = challenge.load(tree.root, "abaw2")
     assert {clip.id: clip.split for clip in corpus.clips} == {"other": "train", "two_left": "train"}
     assert corpus.clips[0].origin is None
     assert any("not all crops were made alike" in note for note in corpus.notes)
@@ -311,7 +311,7 @@ def test_the_detector_reaches_the_feature_store(cut, tmp_path):
     from stores.testing import feature_spec
 
     target, _ = cut
-    clip = affwild2.load(target, "abaw2").clips[0].crops
+    clip = challenge.load(target, "abaw2").clips[0].crops
     store = stores.create(tmp_path / "store", feature_spec(dim=4))
     ClipRows(clip, inspect(clip), np.zeros((FRAMES, 4), np.float16)).commit(store, {})
     origin = store.record("one").attrs["crops"]
@@ -332,7 +332,7 @@ def test_a_replacement_that_was_stopped_is_an_error_for_readers(cut, tmp_path):
     document = json.loads(path.read_text()) | {"complete": False, "replacing": ["two_left", "two_right"]}
     path.write_text(json.dumps(document))
     with pytest.raises(CorpusError, match="run it again"):
-        affwild2.load(target, "abaw2")
+        challenge.load(target, "abaw2")
 
 
 # Crashes
@@ -341,7 +341,7 @@ def test_a_replacement_that_was_stopped_is_an_error_for_readers(cut, tmp_path):
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from extract.video import CropOptions, crop_videos, detection
+from extract.crops import CropOptions, crop_videos, detection
 from video_files import FixedDetector
 detection.load = FixedDetector
 calls = 0
@@ -404,7 +404,7 @@ def test_killed_anywhere_a_tree_holds_whole_clips_and_the_next_run_gives_the_sam
             if not path.name.startswith("."):
                 assert contents(path) == clips[path.name], target
         try:
-            found = {clip.id for clip in affwild2.load(target, "abaw2").clips}
+            found = {clip.id for clip in challenge.load(target, "abaw2").clips}
         except CorpusError as error:
             assert "run it again" in str(error)  # noqa: PT017 (either outcome is right)
         else:
@@ -420,7 +420,7 @@ def test_a_disk_that_is_full_leaves_the_tree_as_it_was(scrap_tree, scraps, monke
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("extract.video.cutting.commit.write_file", full)
+    monkeypatch.setattr("extract.crops.cutting.commit.write_file", full)
     with pytest.raises(OSError, match="No space left"):
         crop_videos(scraps, scrap_tree, CropOptions(people=1))
     assert contents(scrap_tree) == before
@@ -471,5 +471,5 @@ def test_the_command_says_in_one_line_what_is_missing(run, films, tmp_path, monk
 
 
 def test_records_give_runs_of_frames_as_pairs():
-    assert record.ranges([1, 2, 3, 7, 9, 10]) == [[1, 3], [7, 7], [9, 10]]
-    assert record.ranges([]) == []
+    assert journal.ranges([1, 2, 3, 7, 9, 10]) == [[1, 3], [7, 7], [9, 10]]
+    assert journal.ranges([]) == []

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from video_files import PEOPLE, Actor, scene, walk
 
-from extract.video import alignment, detection
-from extract.video.detection import MAX_FACES, Detection
-from extract.video.tracking import LEAST_DETECTIONS, Tracker, people
+from extract.crops import alignment, detection
+from extract.crops.detection import MAX_FACES, Detection
+from extract.crops.tracking import LEAST_DETECTIONS, Tracker, people
 from stores.errors import ConfigError
 
 cv2 = pytest.importorskip("cv2")

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from video_files import write_video
 
-from extract.video.pictures import Picture, Video
-from extract.video.timeline import MAX_FRAMES, Timeline
+from extract.crops.numbering import MAX_FRAMES, Timeline
+from extract.crops.pictures import Picture, Video
 from stores.errors import ConfigError, CorpusError
 
 av = pytest.importorskip("av")
@@ -184,7 +184,7 @@ def test_a_name_that_looks_like_a_protocol_is_a_file(tmp_path, monkeypatch):
 
 def test_a_picture_larger_than_8k_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     path = write_video(tmp_path / "x.mp4", PICTURES[:3])
-    monkeypatch.setattr("extract.video.pictures.MAX_PIXELS", 128 * 96 - 1)
+    monkeypatch.setattr("extract.crops.pictures.MAX_PIXELS", 128 * 96 - 1)
     with pytest.raises(CorpusError, match="128 x 96"):
         Video(path)
 

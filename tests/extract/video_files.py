@@ -10,7 +10,7 @@ import numpy as np
 from extract.corpora.rendered.canvas import EYE_Y, Canvas, Shot
 from extract.corpora.rendered.face import draw_face
 from extract.corpora.rendered.identity import draw_identity
-from extract.video.detection import Detection, DetectorInfo
+from extract.crops.detection import Detection, DetectorInfo
 
 WIDTH, HEIGHT, FACE = 320, 240, 120
 # Drawn people whom the cascade finds, as it finds nine in ten.

@@ -205,8 +205,8 @@ def _import_extraction() -> None:
         "extract.corpora",
         "extract.engine",
         "extract.labels",
-        "pipeline.features",
-        "pipeline.progress",
+        "pipeline.stage1.make",
+        "pipeline.bars",
     ):
         importlib.import_module(name)
     registry = importlib.import_module("extract.backbones.registry")

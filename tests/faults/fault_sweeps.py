@@ -63,11 +63,11 @@ def _fresh(folder: Path) -> Path:
 
 
 def _sweep(folder: Path, work: Path, *, every_epoch: bool = False) -> None:
-    import temporal.resume
+    import temporal.train.resume
     from pipeline.cli import main
 
     if every_epoch:
-        temporal.resume.SHARE = float("inf")
+        temporal.train.resume.SHARE = float("inf")
     config = fabricated_experiment.write_config(folder, work)
     main(["sweep", "-c", str(config), "--work", str(work)])
 
@@ -75,10 +75,10 @@ def _sweep(folder: Path, work: Path, *, every_epoch: bool = False) -> None:
 def _import_training() -> None:
     # What the command imports when it runs takes seconds, which every child would spend again.
     for name in (
-        "pipeline.sweep",
-        "pipeline.training",
-        "pipeline.progress",
-        "temporal.training",
+        "pipeline.stage2.driver",
+        "pipeline.stage2.trainer",
+        "pipeline.bars",
+        "temporal.train.fit",
     ):
         importlib.import_module(name)
     os.environ["OMP_NUM_THREADS"] = "1"

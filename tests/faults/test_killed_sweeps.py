@@ -11,8 +11,9 @@ import fault_clusters
 import fault_sweeps
 import pytest
 
-from pipeline import cluster, configfile, sweep
+from pipeline import cluster, configfile
 from pipeline.cluster import Cluster
+from pipeline.stage2 import driver
 from pipeline.workdir import work_dir
 
 pytestmark = [
@@ -38,7 +39,7 @@ def test_sweeps_killed_at_random_times_end_in_the_bytes_of_an_uninterrupted_one(
 def test_workers_killed_while_they_train_give_the_bytes_of_one_process(size, tmp_path, monkeypatch):
     import torch
 
-    for module in (cluster, sweep):
+    for module in (cluster, driver):
         monkeypatch.setattr(module, "threads_of", lambda workers: 1)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -52,7 +53,7 @@ def test_workers_killed_while_they_train_give_the_bytes_of_one_process(size, tmp
         folder = tmp_path / f"run{number}"
         deed = partial(murder, folder=folder, kills=kills, chance=chance, most=min(wanted, 3))
         with monkeypatch.context() as patch:
-            patch.setattr(sweep, "connected", fault_clusters.beside(cluster.connected, deed))
+            patch.setattr(driver, "connected", fault_clusters.beside(cluster.connected, deed))
             found, failures = _sweep(folder, Cluster(workers=workers))
         assert failures == {}
         assert found == reference
@@ -83,5 +84,5 @@ def _sweep(folder, on):
     work.mkdir(parents=True)
     fabricated_experiment.write_stores(work)
     config = configfile.load(str(fabricated_experiment.write_config(folder, work, epochs=40, patience=0)))
-    failures = sweep.run_sweep(config, work_dir(config, work), cluster=on)
+    failures = driver.run_sweep(config, work_dir(config, work), cluster=on)
     return fault_sweeps.prints(work), failures

@@ -10,9 +10,10 @@ import fault_clusters
 import pytest
 
 import stores
-from pipeline import configfile, extraction
+from pipeline import configfile
 from pipeline.cluster import Cluster
-from pipeline.extraction import Work, extract_here, extract_on, load_backbone
+from pipeline.stage1 import extraction
+from pipeline.stage1.extraction import Work, extract_here, extract_on, load_backbone
 
 pytestmark = [
     pytest.mark.timeout(900),

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 
 from pipeline.config import Training
-from pipeline.table import Provenance
+from pipeline.report.table import Provenance
 from stores.editions import edition
 
 SEED_ROWS = (

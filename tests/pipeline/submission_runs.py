@@ -8,11 +8,11 @@ import json
 import numpy as np
 
 import stores
-from pipeline.runs import RESULT, write_json, write_predictions
+from pipeline.ledger import RESULT, write_json, write_predictions
+from pipeline.prediction.sources import open_runs
+from pipeline.submission.composing import write_submission
 from pipeline.submission.formats import format_of
 from pipeline.submission.lists import read_list
-from pipeline.submission.sources import open_runs
-from pipeline.submission.writing import write_submission
 from stores.editions import track
 from stores.testing import feature_spec
 

@@ -14,10 +14,10 @@ from PIL import Image
 import stores
 from extract.corpora import KINDS
 from pipeline.cli import facets, main
+from pipeline.commands.options import DONE, FAILED, INTERRUPTED, PARTLY, USAGE, listed
 from pipeline.config import Config
 from pipeline.configfile import PACKAGED, load
 from pipeline.doctor import Examination, Finding
-from pipeline.options import DONE, FAILED, INTERRUPTED, PARTLY, USAGE, listed
 from pipeline.workdir import work_dir
 from stores.errors import FacetsError, StoreError
 from stores.testing import feature_spec
@@ -122,7 +122,7 @@ def test_a_failure_is_one_line_with_its_notes_and_code_one(run, monkeypatch):
         error.add_note("in the store x")
         raise error
 
-    monkeypatch.setattr("pipeline.inspect.describe_work", fail)
+    monkeypatch.setattr("pipeline.inspection.describe_work", fail)
     assert run("info") == (FAILED, "", "error: clip 'one' is damaged; in the store x\n")
 
 
@@ -131,7 +131,7 @@ def test_debug_shows_the_traceback_before_the_line(run, monkeypatch):
         message = "broken"
         raise FacetsError(message)
 
-    monkeypatch.setattr("pipeline.inspect.describe_work", fail)
+    monkeypatch.setattr("pipeline.inspection.describe_work", fail)
     code, _, err = run("info", "--debug")
     assert code == FAILED
     assert err.startswith("Traceback")
@@ -139,7 +139,7 @@ def test_debug_shows_the_traceback_before_the_line(run, monkeypatch):
 
 
 def test_an_unforeseen_error_is_one_line_that_says_so(run, monkeypatch):
-    monkeypatch.setattr("pipeline.inspect.describe_work", lambda *_, **__: {}["x"])
+    monkeypatch.setattr("pipeline.inspection.describe_work", lambda *_, **__: {}["x"])
     code, _, err = run("info")
     assert code == FAILED
     assert err.startswith("error: KeyError: 'x' (not foreseen")
@@ -150,7 +150,7 @@ def test_a_full_disk_is_one_line(run, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device", "x.h5")
 
-    monkeypatch.setattr("pipeline.inspect.describe_work", fail)
+    monkeypatch.setattr("pipeline.inspection.describe_work", fail)
     assert run("info") == (FAILED, "", "error: [Errno 28] No space left on device: 'x.h5'\n")
 
 
@@ -158,7 +158,7 @@ def test_an_interrupt_is_one_line_and_code_130(run, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipeline.inspect.describe_work", interrupt)
+    monkeypatch.setattr("pipeline.inspection.describe_work", interrupt)
     code, _, err = run("info")
     assert code == INTERRUPTED == 130
     assert err.strip().startswith("error: interrupted")

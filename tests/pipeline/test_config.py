@@ -12,8 +12,8 @@ from extract.corpora import KINDS
 from pipeline.config import Config, Corpus, Render
 from pipeline.config import Training as TrainingSection
 from pipeline.configfile import PACKAGED, known_keys, load, packaged_path
-from pipeline.corpus import require_section, section
 from pipeline.rows import sweep_rows
+from pipeline.stage1.reading import require_section, section
 from pipeline.workdir import work_dir
 from stores import documents
 from stores.errors import ConfigError

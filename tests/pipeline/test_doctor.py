@@ -9,8 +9,8 @@ from examined_corpora import configure, tree
 from PIL import Image
 
 from pipeline.cli import main
+from pipeline.commands.options import DONE, FAILED
 from pipeline.doctor import Finding, examine
-from pipeline.options import DONE, FAILED
 from pipeline.workdir import work_dir
 
 ROWS = 14
@@ -129,7 +129,7 @@ def test_a_check_that_breaks_is_a_failure_of_its_own_and_the_next_ones_still_run
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("pipeline.doctor.environment.check_libraries", broken)
-    monkeypatch.setattr("pipeline.doctor.corpus.check_crops", broken_midway)
+    monkeypatch.setattr("pipeline.doctor.judgement.check_crops", broken_midway)
     told = []
     config = configure(root)
     found = examine(config, work_dir(config, tmp_path / "work"), told.append)

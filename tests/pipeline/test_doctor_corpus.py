@@ -14,12 +14,12 @@ from hypothesis.extra import numpy as hnp
 from extract import corpora
 from extract.corpora import Labels, labelspace
 from extract.labels import write_labels
-from pipeline.corpus import read_divided
-from pipeline.doctor import corpus as checks
 from pipeline.doctor import cost
+from pipeline.doctor import judgement as checks
 from pipeline.doctor.census import BINS, take
 from pipeline.doctor.figure import as_png
-from pipeline.doctor.tables import lines
+from pipeline.doctor.listing import lines
+from pipeline.stage1.reading import read_divided
 from pipeline.workdir import work_dir
 from stores.editions import AU_12, EXPR_7
 

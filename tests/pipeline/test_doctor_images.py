@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from examined_corpora import clip, corpus, jpeg
 
-from pipeline.doctor.images import NEIGHBOURS, SAMPLE, check_images, choose, repeats
+from pipeline.doctor.duplicates import NEIGHBOURS, SAMPLE, check_images, choose, repeats
 
 
 def write(clip, contents):

@@ -7,19 +7,19 @@ from dataclasses import replace
 import pytest
 from random_stores import FAST, random_work
 
-from pipeline import runs as ledger
+from pipeline import ledger
 from pipeline.configfile import load
 from pipeline.data import open_data
-from pipeline.dryrun import describe_plan, duration, halving_lines
 from pipeline.plan import plan
-from pipeline.sweep import replicas, run_sweep
-from pipeline.training import run_settings, training_settings
+from pipeline.stage2.driver import replicas, run_sweep
+from pipeline.stage2.dryrun import describe_plan, duration, halving_lines
+from pipeline.stage2.trainer import run_settings, training_settings
 from pipeline.workdir import work_dir
 from stores.errors import ConfigError
 from stores.testing import feature_spec, label_spec
-from temporal import capacity
-from temporal.estimate import Shapes, estimate
 from temporal.settings import Run, Training
+from temporal.train import memory
+from temporal.train.estimate import Shapes, estimate
 
 SWEEP = (
     "sweep={product: {tasks: [[V], [A, AU]], training: {lr: [1.0e-3, 1.0e-4], hop: [12, 8]}}, seeds: [0, 1]}"
@@ -143,7 +143,7 @@ def test_as_many_replicas_are_planned_as_fit_beside_the_features(
     work, monkeypatch, bank, pca, bytes_of_a_row
 ):
     taken = []
-    monkeypatch.setattr(capacity, "replicas_that_fit", lambda *given: taken.append(given[-1]) or 3)
+    monkeypatch.setattr(memory, "replicas_that_fit", lambda *given: taken.append(given[-1]) or 3)
     config = load("demo", [FAST, SWEEP, f"training.bank={bank}", f"training.pca={pca}"])
     data = open_data(work_dir(config, work))
     assert replicas(config, data, plan(config, data.digests)) == 3

@@ -16,11 +16,12 @@ from deadly_tasks import fatal_for
 
 import stores
 from extract.corpora import Crops
-from pipeline import cluster, extraction
+from pipeline import cluster
 from pipeline.cli import facets
 from pipeline.cluster import Cluster
 from pipeline.configfile import load
-from pipeline.extraction import Work, extract_on, shards
+from pipeline.stage1 import extraction
+from pipeline.stage1.extraction import Work, extract_on, shards
 from stores.testing import feature_spec
 
 pytestmark = [

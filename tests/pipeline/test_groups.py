@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import groups
-from pipeline import runs as ledger
+from pipeline import ledger
 from pipeline.configfile import load
-from pipeline.groups import close, form, held, split
 from pipeline.plan import plan
+from pipeline.stage2 import groups
+from pipeline.stage2.groups import close, form, held, split
 
 ALL_RUNS = plan(load("subsets"), {"features": "f" * 64, "labels": "e" * 64})
 RUNS = ALL_RUNS[:9]

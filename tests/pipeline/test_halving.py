@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_stores import FAST, random_work
 
-from pipeline import runs as ledger
+from pipeline import ledger
 from pipeline.config import Halving
 from pipeline.configfile import load
 from pipeline.data import open_data
-from pipeline.halving import losers, rungs, stop_rule, survivors
 from pipeline.plan import plan
-from pipeline.sweep import run_sweep
+from pipeline.stage2.driver import run_sweep
+from pipeline.stage2.halving import losers, rungs, stop_rule, survivors
 from pipeline.workdir import work_dir
 from stores.errors import FacetsError
 from stores.progress import silent

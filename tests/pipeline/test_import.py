@@ -13,11 +13,11 @@ import yaml
 
 import stores
 from pipeline.cli import main
+from pipeline.commands.options import DONE, FAILED, PARTLY, USAGE
 from pipeline.config import Config
 from pipeline.configfile import load
 from pipeline.data import open_data
 from pipeline.doctor.environment import check_weights
-from pipeline.options import DONE, FAILED, PARTLY, USAGE
 from pipeline.plan import plan
 from pipeline.workdir import work_dir
 from stores.errors import ConfigError

@@ -7,7 +7,7 @@ import pytest
 
 import stores
 from pipeline.cli import main
-from pipeline.options import DONE, FAILED, USAGE
+from pipeline.commands.options import DONE, FAILED, USAGE
 from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 INFO_KEYS = {"schema", "experiment", "stores"}

@@ -16,11 +16,11 @@ import stores
 from extract import corpora
 from pipeline.config import Config, Corpus, Division
 from pipeline.configfile import load
-from pipeline.corpus import read_corpus
 from pipeline.data import open_data
-from pipeline.features import make_features
-from pipeline.sweep import run_sweep
-from pipeline.tabulate import corpus_note, make_table
+from pipeline.report.tabulate import corpus_note, make_table
+from pipeline.stage1.make import make_features
+from pipeline.stage1.reading import read_corpus
+from pipeline.stage2.driver import run_sweep
 from pipeline.workdir import work_dir
 from stores.editions import AU_12, EXPR_8
 from stores.errors import ConfigError, CorpusError

@@ -13,7 +13,7 @@ from pipeline.report import as_markdown, write_table
 from pipeline.report.csv import as_long_csv, as_wide_csv
 from pipeline.report.html import as_html, names_width
 from pipeline.report.latex import as_latex
-from pipeline.table import build_table
+from pipeline.report.table import build_table
 from stores.errors import ConfigError
 
 

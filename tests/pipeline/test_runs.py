@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from pipeline.configfile import load
+from pipeline.ledger import commit, commit_error, status, unfinished
 from pipeline.plan import plan
-from pipeline.results import columns_of, read_run
-from pipeline.runs import commit, commit_error, status, unfinished
+from pipeline.report.scores import columns_of, read_run
 from stores.editions import edition
 
 DATA = {"features": "f" * 64, "labels": "e" * 64}
@@ -77,7 +77,7 @@ def test_what_json_cannot_say_is_null(tmp_path, run):
 def test_a_run_interrupted_at_any_step_is_unfinished_and_can_be_committed_again(
     tmp_path, run, step, monkeypatch
 ):
-    import pipeline.runs as ledger
+    import pipeline.ledger as ledger
 
     replace = ledger.replace
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from submission_runs import CLIPS, make_features, prepare, write_one
 
 from pipeline.submission.checking import check_submission
+from pipeline.submission.composing import write_submission
 from pipeline.submission.formats import IMAGE, format_of
 from pipeline.submission.lists import Listing, read_list
-from pipeline.submission.writing import write_submission
 from stores.editions import AU_8, EXPR_7
 
 

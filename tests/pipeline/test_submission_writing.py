@@ -19,12 +19,12 @@ from submission_runs import (
 )
 
 import stores
+from pipeline.prediction.sources import open_runs, predictor
 from pipeline.submission.checking import check_submission
+from pipeline.submission.composing import write_submission
 from pipeline.submission.filling import fill
 from pipeline.submission.formats import format_of
 from pipeline.submission.lists import read_list
-from pipeline.submission.sources import open_runs, predictor
-from pipeline.submission.writing import write_submission
 from stores.editions import AU_8, AU_12, EDITIONS, EXPR_7, EXPR_8, edition, track, tracks
 from stores.errors import ConfigError, CorpusError, SpecMismatch, StoreError
 from stores.testing import feature_arrays, feature_spec, label_arrays, label_spec
@@ -414,7 +414,7 @@ def trained(tmp_path_factory):
     import torch
 
     import temporal
-    from pipeline.runs import RESULT, write_predictions
+    from pipeline.ledger import RESULT, write_predictions
     from temporal.settings import Run, Training
 
     torch.set_num_threads(1)
@@ -473,7 +473,7 @@ def test_a_model_of_other_features_is_refused(trained, tmp_path):
 
 def test_write_and_check_work_from_the_command_line(trained, tmp_path, capsys):
     from pipeline.cli import main
-    from pipeline.options import DONE, FAILED, USAGE
+    from pipeline.commands.options import DONE, FAILED, USAGE
 
     def facets(*arguments):
         with pytest.raises(SystemExit) as ended:

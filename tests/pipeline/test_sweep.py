@@ -12,15 +12,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pipeline import sweep
 from pipeline.cli import facets
 from pipeline.cluster import Cluster
+from pipeline.commands.options import DONE, PARTLY
 from pipeline.configfile import load
-from pipeline.groups import Group
-from pipeline.options import DONE, PARTLY
+from pipeline.stage2 import driver
+from pipeline.stage2.groups import Group
 from pipeline.workdir import work_dir
 from stores.errors import ConfigError, StoreError
-from temporal.fused import Stack
+from temporal.train.fused import Stack
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -102,7 +102,7 @@ def test_a_result_says_what_computed_it(alone):
 def test_a_sweep_stopped_anywhere_goes_on_to_the_same_bytes_and_writes_no_result_twice(
     work, alone, monkeypatch, stop
 ):
-    monkeypatch.setattr("temporal.resume.SHARE", float("inf"))
+    monkeypatch.setattr("temporal.train.resume.SHARE", float("inf"))
     config, place = experiment(work)
 
     def progress(step, total, completed):
@@ -110,17 +110,17 @@ def test_a_sweep_stopped_anywhere_goes_on_to_the_same_bytes_and_writes_no_result
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep.run_sweep(config, place, progress)
+        driver.run_sweep(config, place, progress)
     before = {p: p.stat().st_mtime_ns for p in place.runs.glob("[!.]*/*")}
     assert len(list(place.runs.glob("*/result.json"))) < 8
     assert list(place.runs.glob(".groups/*/*.json"))
-    assert sweep.run_sweep(config, place) == {}
+    assert driver.run_sweep(config, place) == {}
     assert results(work) == alone
     assert before.items() <= {p: p.stat().st_mtime_ns for p in place.runs.glob("[!.]*/*")}.items()
 
 
 def test_a_run_whose_result_was_removed_after_it_left_its_group_is_trained_again(work, monkeypatch):
-    monkeypatch.setattr("temporal.resume.SHARE", float("inf"))
+    monkeypatch.setattr("temporal.train.resume.SHARE", float("inf"))
     config, place = experiment(work, max_replicas=8)
 
     def progress(step, total, completed):
@@ -128,10 +128,10 @@ def test_a_run_whose_result_was_removed_after_it_left_its_group_is_trained_again
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep.run_sweep(config, place, progress)
+        driver.run_sweep(config, place, progress)
     (finished, *_) = place.runs.glob("*/result.json")
     finished.unlink()
-    assert sweep.run_sweep(config, place) == {}
+    assert driver.run_sweep(config, place) == {}
     assert json.loads(finished.read_text())["replicas"] == 1
     assert len(list(place.runs.glob("*/result.json"))) == 8
 
@@ -139,7 +139,7 @@ def test_a_run_whose_result_was_removed_after_it_left_its_group_is_trained_again
 def test_a_group_that_raises_is_recorded_the_others_go_on_and_the_next_sweep_goes_on_from_its_state(
     work, alone, monkeypatch, caplog
 ):
-    monkeypatch.setattr("temporal.resume.SHARE", float("inf"))
+    monkeypatch.setattr("temporal.train.resume.SHARE", float("inf"))
     step, calls = Stack.step, iter(range(10))
 
     def lost(self, *arguments):
@@ -185,7 +185,7 @@ def test_a_worker_refuses_data_that_are_not_those_of_the_driver(work):
     config, place = experiment(work)
     group = Group((), {}, place.runs)
     with pytest.raises(StoreError, match="hold other clips on this worker"):
-        sweep.train_task(group, sweep.Work(config, place, {"features": "0", "labels": "0"}))
+        driver.train_task(group, driver.Work(config, place, {"features": "0", "labels": "0"}))
 
 
 def test_runs_on_which_workers_die_fail_with_that_reason(work, monkeypatch):
@@ -200,13 +200,13 @@ def test_runs_on_which_workers_die_fail_with_that_reason(work, monkeypatch):
     def connected(*_):
         yield Client()
 
-    monkeypatch.setattr(sweep, "connected", connected)
+    monkeypatch.setattr(driver, "connected", connected)
     monkeypatch.setattr(
-        sweep, "run_tasks", lambda client, tasks, function, end, parts: [end(task, None) for task in tasks]
+        driver, "run_tasks", lambda client, tasks, function, end, parts: [end(task, None) for task in tasks]
     )
-    failures = sweep.run_sweep(*experiment(work), cluster=Cluster(workers=2))
+    failures = driver.run_sweep(*experiment(work), cluster=Cluster(workers=2))
     assert len(failures) == 8
-    assert set(failures.values()) == {sweep.DEADLY}
+    assert set(failures.values()) == {driver.DEADLY}
     assert len(list(work.glob("runs/*/error.json"))) == 8
 
 

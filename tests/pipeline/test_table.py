@@ -18,8 +18,8 @@ from fabricated_runs import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.results import Column
-from pipeline.table import build_table
+from pipeline.report.scores import Column
+from pipeline.report.table import build_table
 from stores.errors import ConfigError, FacetsError
 from temporal.metrics import track_totals
 

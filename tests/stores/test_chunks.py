@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stores
-from stores import chunks
-from stores.chunks import Location, OpenFile, StoredArray, checksums, crc32c
+from stores.backends import chunks
+from stores.backends.chunks import Location, OpenFile, StoredArray, checksums, crc32c
 from stores.errors import StoreError
 from stores.layout import ArrayLayout
 from stores.testing import feature_arrays, feature_spec

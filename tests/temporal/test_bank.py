@@ -6,9 +6,9 @@ import stores
 from stores.errors import ConfigError, SpecMismatch, StoreError
 from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 from temporal import load_bank
-from temporal.bank import gather, identity, statistics
+from temporal.data.bank import gather, identity, statistics
+from temporal.data.windows import cut
 from temporal.tasks import TASKS
-from temporal.windows import cut
 
 SPEC, LABELS = feature_spec(8), label_spec()
 CLIPS = {"b": ("train", 30), "a": ("train", 11), "v": ("validation", 17), "t": ("test", 9)}

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import temporal
-from temporal import capacity, training
-from temporal.capacity import CPU_REPLICAS, features_on, footprint, replicas_that_fit
-from temporal.fused import Stack
 from temporal.settings import Run, Training
+from temporal.train import fit, memory
+from temporal.train.fused import Stack
+from temporal.train.memory import CPU_REPLICAS, features_on, footprint, replicas_that_fit
 
 SIZES = {"V": 1, "A": 1, "AU": 12, "EXPR": 7}
 CPU = torch.device("cpu")
@@ -24,12 +24,12 @@ from pathlib import Path
 import torch
 from conftest import make_split
 from stores.testing import label_spec
-from temporal.bank import gather, identity
-from temporal.capacity import footprint
-from temporal.fused import Stack
-from temporal.losses import gather_targets, objective
+from temporal.data.bank import gather, identity
+from temporal.train.memory import footprint
+from temporal.train.fused import Stack
+from temporal.train.losses import gather_targets, objective
 from temporal.settings import Run, Training
-from temporal.windows import cut
+from temporal.data.windows import cut
 
 torch.set_num_threads(1)
 SIZES = {"V": 1, "A": 1, "AU": 12, "EXPR": 7}
@@ -85,7 +85,7 @@ def test_as_many_replicas_train_as_fit(monkeypatch, caplog, free, expected):
     caplog.set_level(logging.INFO)
     training = Training(window=50, hop=50, channels=16)
     each = footprint(RUNS, training, 32, SIZES, 100).total
-    monkeypatch.setattr(capacity, "free_memory", lambda device: free * each)
+    monkeypatch.setattr(memory, "free_memory", lambda device: free * each)
     assert replicas_that_fit(RUNS * 20, training, 32, SIZES, 100, CPU) == min(expected, CPU_REPLICAS)
     assert f"{min(expected, CPU_REPLICAS)} replicas at a time" in caplog.text
     assert replicas_that_fit(RUNS[:2], training, 32, SIZES, 100, CPU) <= 2
@@ -94,7 +94,7 @@ def test_as_many_replicas_train_as_fit(monkeypatch, caplog, free, expected):
 def test_features_that_are_still_to_come_take_memory_from_replicas(monkeypatch):
     training = Training(window=50, hop=50, channels=16)
     each = footprint(RUNS, training, 32, SIZES, 100).total
-    monkeypatch.setattr(capacity, "free_memory", lambda device: 25 * each)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 25 * each)
     counts = [
         replicas_that_fit(RUNS * 20, training, 32, SIZES, 100, CPU, features=taken * each)
         for taken in (0, 5, 15, 30)
@@ -111,12 +111,12 @@ def test_features_that_are_still_to_come_take_memory_from_replicas(monkeypatch):
     ],
 )  # fmt: skip
 def test_features_lie_on_the_device_where_the_bank_will_be(monkeypatch, asked, device, expected):
-    monkeypatch.setattr(capacity, "free_memory", lambda device: 1000)
+    monkeypatch.setattr(memory, "free_memory", lambda device: 1000)
     assert features_on(torch.device(device), asked, 700) == expected
     assert features_on(torch.device(device), "auto", 701) == 0
 
 
-class Scarce(training.StackTraining):
+class Scarce(fit.StackTraining):
     """Memory for so many replicas; more of them fail in the first validation, like a real shortage late."""
 
     room = 2
@@ -134,7 +134,7 @@ class Scarce(training.StackTraining):
 @pytest.fixture
 def scarce(monkeypatch):
     Scarce.tried.clear()
-    monkeypatch.setattr(training, "StackTraining", Scarce)
+    monkeypatch.setattr(fit, "StackTraining", Scarce)
     monkeypatch.setattr(Scarce, "room", 2)
     return Scarce
 
@@ -172,6 +172,6 @@ def test_other_errors_are_not_taken_for_a_shortage(bank, tiny, monkeypatch):
         message = "shape mismatch"
         raise RuntimeError(message)
 
-    monkeypatch.setattr(training.StackTraining, "_validate", broken)
+    monkeypatch.setattr(fit.StackTraining, "_validate", broken)
     with pytest.raises(RuntimeError, match="shape mismatch"):
         temporal.fit(bank, RUNS[:2], replace(tiny, epochs=1))

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import temporal
-from temporal.bank import statistics
-from temporal.resume import StateFile
+from temporal.data.bank import statistics
 from temporal.settings import ATTENTIONS, MODELS, Run, Training
+from temporal.train.resume import StateFile
 
 GPU = pytest.mark.gpu
 TINY = Training(

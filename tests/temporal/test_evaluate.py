@@ -3,9 +3,9 @@ import pytest
 import torch
 from conftest import make_split
 
-from temporal.bank import Split, identity
-from temporal.evaluate import predict
-from temporal.windows import cut
+from temporal.data.bank import Split, identity
+from temporal.data.windows import cut
+from temporal.inference.frames import predict
 
 
 def ramp(frames):

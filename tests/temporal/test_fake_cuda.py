@@ -12,12 +12,12 @@ import torch
 from tiny_stacks import RUNS, SIZES, TINY
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from temporal import evaluate
-from temporal.bank import Standardiser, minibatches
-from temporal.fused import Stack
-from temporal.losses import gather_targets, objective
+from temporal.data.bank import Standardiser, minibatches
+from temporal.data.windows import batches, cut, epoch_order
+from temporal.inference import frames
 from temporal.settings import ATTENTIONS, MODELS
-from temporal.windows import batches, cut, epoch_order
+from temporal.train.fused import Stack
+from temporal.train.losses import gather_targets, objective
 
 CUDA = torch.device("cuda", 0)
 
@@ -59,7 +59,7 @@ def step_and_predict(bank, training, device):
         assert len(tensor) == len(stack)
     windows = cut(validation.offsets, training.window, training.hop)
     parameters = stack.parameters
-    return evaluate.predict(
+    return frames.predict(
         lambda features, mask: stack.forward(parameters, features, mask), validation, windows, standardise, 4
     )
 

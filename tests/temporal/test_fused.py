@@ -3,11 +3,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from temporal.bank import gather, statistics
-from temporal.fused import Stack
-from temporal.losses import gather_targets, objective
+from temporal.data.bank import gather, statistics
+from temporal.data.windows import batches, cut, epoch_order
 from temporal.settings import Run
-from temporal.windows import batches, cut, epoch_order
+from temporal.train.fused import Stack
+from temporal.train.losses import gather_targets, objective
 
 SIZES = {"V": 1, "A": 1, "AU": 12, "EXPR": 7}
 MIXED = [

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stores.errors import ConfigError
-from temporal import TASKS, Training, losses, metrics
+from temporal import TASKS, Training, metrics
 from temporal.settings import LOSSES
+from temporal.train import losses
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -114,7 +115,7 @@ def test_a_loss_registered_by_one_line_is_the_one_that_trains(bank, monkeypatch)
         return lambda logits, target, known: logits.sum() * 0.0
 
     monkeypatch.setattr(losses, "zero", zero, raising=False)
-    monkeypatch.setitem(LOSSES["binary"], "zero", "temporal.losses:zero")
+    monkeypatch.setitem(LOSSES["binary"], "zero", "temporal.train.losses:zero")
     target = losses.objective(bank.train, bank.label_spec, Training(au_loss="zero"))
     assert target.forms["AU"](torch.ones(1, 1, 12), torch.ones(1), torch.ones(1)).item() == 0.0
 

@@ -1,4 +1,5 @@
-"""Every sequence model with every kind of attention, trained in stacks, as ``temporal.fused`` promises."""
+"""Every sequence model with every kind of attention, trained in stacks, as ``temporal.train.fused``
+promises."""
 
 from dataclasses import replace
 
@@ -8,12 +9,12 @@ import torch
 from tiny_stacks import RUNS, SIZES, TINY
 
 import temporal
-from temporal.bank import gather, statistics
-from temporal.fused import Stack, build
-from temporal.losses import gather_targets, objective
+from temporal.data.bank import gather, statistics
+from temporal.data.windows import batches, cut, epoch_order
 from temporal.models import initialise
 from temporal.settings import ATTENTIONS, MODELS
-from temporal.windows import batches, cut, epoch_order
+from temporal.train.fused import Stack, build
+from temporal.train.losses import gather_targets, objective
 
 every = pytest.mark.parametrize(("model", "kind"), [(m, k) for m in MODELS for k in ATTENTIONS])
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from temporal.fused import build
 from temporal.models import initialise
 from temporal.settings import ATTENTIONS, MODELS, Training
+from temporal.train.fused import build
 
 SIZES = {"V": 1, "A": 1, "AU": 3, "EXPR": 4}
 TINY = Training(channels=8, levels=2, kernel_size=3, projection=4, attention_heads=2)

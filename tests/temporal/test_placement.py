@@ -14,11 +14,11 @@ import stores
 import temporal
 from stores.errors import ConfigError
 from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
-from temporal import placement
-from temporal.bank import centred, minibatches, statistics
-from temporal.placement import HostFeatures, StoreFeatures, choose, free_memory, read_ahead
+from temporal.data import placement
+from temporal.data.bank import centred, minibatches, statistics
+from temporal.data.placement import HostFeatures, StoreFeatures, choose, free_memory, read_ahead
+from temporal.data.windows import batches, cut, epoch_order
 from temporal.settings import Run, Training
-from temporal.windows import batches, cut, epoch_order
 
 CPU = torch.device("cpu")
 SPEC = feature_spec(8)
@@ -221,8 +221,8 @@ CHILD = r"""
 import re, sys
 import stores, temporal, torch
 from pathlib import Path
-from temporal.bank import minibatches, statistics
-from temporal.windows import batches, cut, epoch_order
+from temporal.data.bank import minibatches, statistics
+from temporal.data.windows import batches, cut, epoch_order
 torch.set_num_threads(1)
 
 def peak_after(labels):

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 
 import temporal
-from temporal.fused import build
 from temporal.models import initialise
 from temporal.settings import Run
+from temporal.train.fused import build
 
 SIZES = {"V": 1, "A": 1, "AU": 12, "EXPR": 7}
 ARRAYS = {"V": "valence", "A": "arousal", "AU": "au", "EXPR": "expression"}

@@ -9,9 +9,9 @@ import torch._dynamo.utils
 
 import temporal
 from stores.errors import ConfigError
-from temporal import fused
-from temporal.precision import products, require_parity
 from temporal.settings import ATTENTIONS, MODELS, Run
+from temporal.train import fused
+from temporal.train.precision import products, require_parity
 
 CPU = torch.device("cpu")
 RUNS = [Run(("V", "AU"), attention=True), Run(("A", "EXPR"), seed=1)]
@@ -85,6 +85,6 @@ def test_gradients_that_point_elsewhere_are_refused_and_rows_without_any_do_not_
 
 
 def test_a_training_whose_gradients_do_not_pass_the_gate_does_not_begin(bank, tiny, monkeypatch):
-    monkeypatch.setattr("temporal.precision.GATE", 1.1)
+    monkeypatch.setattr("temporal.train.precision.GATE", 1.1)
     with pytest.raises(ConfigError, match="set training"):
         temporal.fit(bank, RUNS, replace(tiny, precision="bfloat16"))

@@ -11,9 +11,9 @@ import stores
 import temporal
 from stores.errors import ConfigError, StoreError
 from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
-from temporal import reduction
-from temporal.bank import centred, rows_of_clips, statistics
-from temporal.reduction import fit_axes, prepared
+from temporal.data import reduction
+from temporal.data.bank import centred, rows_of_clips, statistics
+from temporal.data.reduction import fit_axes, prepared
 from temporal.settings import Run, Training
 
 SPEC = feature_spec(8)

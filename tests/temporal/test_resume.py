@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 import temporal
 from stores.errors import ConfigError
-from temporal import resume
-from temporal.fused import Stack
-from temporal.resume import StateFile
 from temporal.settings import Run, Training
+from temporal.train import resume
+from temporal.train.fused import Stack
+from temporal.train.resume import StateFile
 
 RUNS = [
     Run(("V",), seed=0, lr=1e-2),

@@ -10,19 +10,19 @@ from conftest import DIM, make_split
 import stores
 from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 from temporal import Bank, Split, load_bank
-from temporal.bank import centred, gather, identity, minibatches
-from temporal.capacity import footprint
-from temporal.estimate import Shapes, estimate
-from temporal.evaluate import predict
-from temporal.losses import Targets, categorical_loss, ccc_loss, gather_targets, objective
+from temporal.data.bank import centred, gather, identity, minibatches
+from temporal.data.placement import HostFeatures, StoreFeatures
+from temporal.data.reduction import prepared
+from temporal.data.windows import IMAGES_PER_WINDOW, batches, batches_alike, cut, epoch_batches, epoch_order
+from temporal.inference.frames import predict
 from temporal.models.multiscale_tcn import MultiScaleConv1d
 from temporal.models.tcn import TCN, WeightNormConv1d
-from temporal.placement import HostFeatures, StoreFeatures
-from temporal.reduction import prepared
 from temporal.settings import MODELS, Run, Training
 from temporal.tasks import TASKS
-from temporal.training import fit
-from temporal.windows import IMAGES_PER_WINDOW, batches, batches_alike, cut, epoch_batches, epoch_order
+from temporal.train.estimate import Shapes, estimate
+from temporal.train.fit import fit
+from temporal.train.losses import Targets, categorical_loss, ccc_loss, gather_targets, objective
+from temporal.train.memory import footprint
 
 OFFSETS = (0, 40, 240, 265)  # the second of three clips is static
 SIZES = {task: spec.size(label_spec()) for task, spec in TASKS.items()}

@@ -8,9 +8,9 @@ import torch
 import temporal
 from stores.errors import ConfigError
 from temporal import metrics
-from temporal.epochs import lr_factor
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
+from temporal.train.stack import lr_factor
 
 RUNS = [
     Run(("V",), seed=0, lr=1e-2),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stores.errors import ConfigError
-from temporal.windows import batches, clip_starts, cut, epoch_order
+from temporal.data.windows import batches, clip_starts, cut, epoch_order
 
 
 @given(st.integers(1, 300), st.integers(1, 60), st.data())

@@ -6,8 +6,8 @@ Not a substitute for real data: it shows that the pipeline works and what it cos
 from dataclasses import replace
 from pathlib import Path
 
-from extract.corpora import affwild2
 from extract.corpora.clip import Corpus
+from extract.corpora.readers.affwild2 import challenge
 from extract.corpora.rendered.cast import RenderSettings
 from extract.corpora.rendered.tree import is_rendered, render
 from stores.errors import ConfigError, CorpusError
@@ -32,4 +32,4 @@ def load(root: Path, edition: str) -> Corpus:
     if not is_rendered(root):
         msg = f"no finished rendering in {root}: run 'facets render {root}' (it takes up where it stopped)"
         raise CorpusError(msg)
-    return replace(affwild2.load(root, edition), name="rendered")
+    return replace(challenge.load(root, edition), name="rendered")

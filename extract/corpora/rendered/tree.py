@@ -1,6 +1,6 @@
 """Writes the embedded corpus: crops, annotation files with the warts of the real ones, and the truth.
 
-Not a reader: ``extract.corpora.affwild2`` reads the tree like any other copy of Aff-Wild2.
+Not a reader: ``extract.corpora.readers.affwild2.challenge`` reads the tree like any other copy of Aff-Wild2.
 
 Layout: ``cropped_aligned/<clip>/%05d.jpg``, ``annotations/{VA,EXPR,AU}_Set/<split>/<clip>.txt``,
 ``truth/<clip>.csv`` (every frame, every AU intensity, Other included) and ``rendered.json``, written last.

@@ -1,0 +1,1 @@
+"""The readers of corpora, one module or folder each; ``extract.corpora.KINDS`` names them."""

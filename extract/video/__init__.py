@@ -1,9 +1,0 @@
-"""Face crops out of video files: decode, detect, track, align, and write the tree that corpus readers read.
-
-Not a corpus reader and not a face recogniser: who a face belongs to is told from where it is, frame by frame.
-"""
-
-from extract.video.cropping import CropReport, FailedVideo, crop_videos
-from extract.video.options import CropOptions
-
-__all__ = ["CropOptions", "CropReport", "FailedVideo", "crop_videos"]

@@ -1,0 +1,1 @@
+"""The commands of ``facets``, one module for each group of them."""

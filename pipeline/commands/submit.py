@@ -1,0 +1,142 @@
+"""The commands ``facets submission write`` and ``facets submission check``.
+
+Not where work is done: as in ``pipeline.cli``, which lists them, a command imports what it needs.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.commands.options import (
+    DONE,
+    FAILED,
+    FOLDER,
+    debug_option,
+    device_option,
+    experiment,
+    experiment_options,
+)
+
+if TYPE_CHECKING:
+    from pipeline.submission.formats import Format
+    from pipeline.submission.lists import Listing
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+list_option = click.option(
+    "--list", "listed", type=FILE, required=True, help="The organisers' list of clips or images."
+)
+track_option = click.option(
+    "--track",
+    type=click.Choice(["VA", "EXPR", "AU", "MTL", "CE"]),
+    required=True,
+    help="The challenge; CE are compound expressions.",
+)
+lengths_option = click.option(
+    "--lengths",
+    type=FILE,
+    help="abaw1 to 3: lines 'clip,frames' with the rows that each clip must have.",
+)
+
+
+@click.group()
+def submission() -> None:
+    """Write the files of a challenge from runs, and check them."""
+
+
+@submission.command()
+@click.argument("run_ids", metavar="RUN_ID...", nargs=-1, required=True)
+@list_option
+@track_option
+@click.option("--out", type=FOLDER, required=True, help="Folder to write into.")
+@click.option("--edition", metavar="abawN", help="Whose format; by default table.edition.")
+@lengths_option
+@click.option(
+    "--missing",
+    type=click.Choice(["interpolate", "hold", "mask"]),
+    default="interpolate",
+    show_default=True,
+    help="What frames without a crop get; mask is what the model says from the frames around.",
+)
+@click.option(
+    "--absent",
+    type=click.Choice(["refuse", "mean"]),
+    default="refuse",
+    show_default=True,
+    help="What clips without features get; mean is the mean of all other predictions.",
+)
+@experiment_options
+@device_option
+def write(
+    run_ids: tuple[str, ...],
+    listed: Path,
+    track: str,
+    out: Path,
+    edition: str | None,
+    lengths: Path | None,
+    source: str,
+    settings: tuple[str, ...],
+    work: Path | None,
+    device: str | None,
+    **policies: Any,
+) -> int:
+    """Write what runs predict as a submission, and check it.
+
+    Several runs may be given where none predicts all that the track asks for: one for V and one for A.
+    """
+    import stores
+    from pipeline.bars import bars
+    from pipeline.prediction.sources import open_runs
+    from pipeline.submission.composing import write_submission
+    from pipeline.submission.formats import format_of
+    from pipeline.submission.lists import read_list
+
+    config, place = experiment(source, settings, work, device)
+    form = format_of(edition or config.table.edition, track)
+    listing = read_list(listed, form, lengths)
+    runs = open_runs(place.runs, run_ids, form.track)
+    features = stores.open(place.features)
+    labels = stores.open(place.labels) if (place.labels / "store.json").exists() else None
+    with bars() as progress:
+        written = write_submission(
+            form,
+            listing,
+            runs,
+            features,
+            out,
+            labels=labels,
+            device=config.training.device,
+            progress=progress,
+            **policies,
+        )
+    return report(written.path, form, listing)
+
+
+@submission.command()
+@click.argument("path", metavar="FILE", type=click.Path(exists=True, path_type=Path))
+@list_option
+@track_option
+@click.option("--edition", metavar="abawN", required=True, help="Whose format.")
+@lengths_option
+@debug_option
+def check(path: Path, listed: Path, track: str, edition: str, lengths: Path | None) -> int:
+    """Compare FILE (abaw1 to 3: the folder of one file per clip) with what the organisers expect."""
+    from pipeline.submission.formats import format_of
+    from pipeline.submission.lists import read_list
+
+    form = format_of(edition, track)
+    return report(path, form, read_list(listed, form, lengths))
+
+
+def report(path: Path, form: "Format", listing: "Listing") -> int:
+    """Prints what is wrong with a submission, one line each, and returns the exit code."""
+    from pipeline.submission.checking import check_submission
+
+    findings = check_submission(path, form, listing)
+    for finding in findings:
+        click.echo(str(finding))
+    if findings:
+        return FAILED
+    click.echo(f"{path}: fits {form.name} and all {len(listing.names):,} names of {listing.path}")
+    return DONE

@@ -1,0 +1,60 @@
+"""The section ``features``: which backbone turns a crop into a vector, and how vectors are stored.
+
+Not a list of backbones, which is ``extract.backbones``.
+"""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import PositiveInt, model_validator
+
+from pipeline.config.section import Device, Section
+
+
+class Features(Section):
+    """Which backbone turns a crop into a vector, and how vectors are stored; or a store of such vectors."""
+
+    store: Path | None = None
+    """A feature store that is there already, such as one of ``facets import``; it is used as it is."""
+    backbone: str = ""
+    weights: str = ""
+    """The name of weights that the backbone knows, or the path of a ``.safetensors`` or ``.pth`` file."""
+    image_size: PositiveInt = 112
+    """Side of the square that the backbone sees, in pixels."""
+    backend: Literal["hdf5", "zarr"] = "hdf5"
+    dtype: Literal["float16", "float32"] = "float16"
+    flip_average: bool = False
+    """Average the vectors of a crop and of its mirror image: twice the work, another stream."""
+    device: Device = "auto"
+    batch_size: PositiveInt = 64
+    precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """Of the network; what differs too much from float32 is refused, see ``extract.network``."""
+    compile: bool = False
+    """Compile the network first: minutes that pay back on a large corpus."""
+
+    @model_validator(mode="after")
+    def check_origin(self) -> Self:
+        """Features are either made by a backbone or there already."""
+        if self.store is None:
+            for name in ("backbone", "weights"):
+                if not getattr(self, name):
+                    msg = f"the key '{name}' is missing: give 'backbone' and 'weights', or 'store' alone"
+                    raise ValueError(msg)
+            return self
+        makers = (
+            "backbone",
+            "weights",
+            "image_size",
+            "dtype",
+            "flip_average",
+            "batch_size",
+            "precision",
+            "compile",
+        )
+        if given := [name for name in makers if name in self.model_fields_set]:
+            msg = (
+                f"'store' is of features that are made already, so {', '.join(map(repr, given))} cannot be"
+                " given too: leave out one or the other, as in --set 'features={store: PATH}'"
+            )
+            raise ValueError(msg)
+        return self

@@ -1,0 +1,161 @@
+"""Stage 1 of an experiment: the corpus, drawn where none is given, becomes a label store and a feature store.
+
+Not the extractor, which is ``extract.engine``: this module calls it with what the configuration says.
+"""
+
+import logging
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import stores
+from pipeline.cluster import Cluster, threads_of
+from pipeline.config import Config
+from pipeline.data import disagreements, open_stores, records_of
+from pipeline.ledger import replace
+from pipeline.stage1.extraction import Work, extract_here, extract_on, load_backbone
+from pipeline.stage1.reading import read_corpus, section
+from pipeline.workdir import WorkDir
+from stores import FeatureSpec, documents
+from stores.errors import ConfigError, SpecMismatch
+from stores.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from extract.corpora import Corpus
+    from extract.labels import LabelReport
+
+logger = logging.getLogger(__name__)
+
+
+def make_corpus(config: Config, folder: Path, progress: Progress = silent) -> None:
+    """Draws the embedded corpus into ``folder``; what is there already is not drawn again.
+
+    Raises:
+        ConfigError: the corpus of this experiment is a recorded one.
+        CorpusError: ``folder`` holds something else.
+    """
+    from extract.corpora import rendered
+
+    if config.corpus.kind != "rendered":
+        msg = f"a corpus of kind {config.corpus.kind} cannot be drawn: configure one of kind rendered"
+        raise ConfigError(msg)
+    settings = rendered.RenderSettings(**config.corpus.render.model_dump())
+    rendered.render(folder, settings, progress=progress)
+
+
+def make_features(
+    config: Config, place: WorkDir, progress: Progress = silent, cluster: Cluster | None = None
+) -> dict[str, str]:
+    """Makes whatever is missing of corpus, label store and feature store; a given store is only checked.
+
+    Args:
+        config: the experiment.
+        place: where it is.
+        progress: called as the work advances.
+        cluster: which processes extract; None for this one.
+
+    Returns:
+        Clip -> what is wrong with it: clips that could not be extracted, clips that are committed without
+        their unreadable crops, clips of the stores that left the corpus, and clips whose labels a given store
+        does not fit. All other clips are committed.
+
+    Raises:
+        FacetsError: the corpus, the backbone or a store cannot be used; what was committed stays.
+    """
+    if place.imported:
+        return use_features(config, place, progress)
+    settings = config.features
+    # First what fails fast: drawing and reading a corpus may take minutes.
+    backbone = load_backbone(settings)
+    corpus, labels = make_labels(config, place, progress)
+    store = stores.create(place.features, backbone.feature_spec(settings.dtype), settings.backend)
+    crops = [clip.crops for clip in corpus.clips]
+    if cluster is None:
+        report = extract_here(crops, backbone, store, settings, progress)
+    else:
+        threads = None if cluster.workers is None else threads_of(cluster.workers)
+        report = extract_on(cluster, crops, Work(settings, store.path, threads), progress)
+    logger.info(
+        "%s: %d clips written (%d crops, %.0f/s), %d unchanged, %d failed",
+        place.features,
+        len(report.written),
+        report.images,
+        report.images_per_second,
+        len(report.unchanged),
+        len(report.failed),
+    )
+    if report.images:
+        rates = ", ".join(
+            f"{name} {rate:,.0f}/s" for name, rate in report.stages.rates(report.images).items()
+        )
+        each = "" if cluster is None else " (of one worker)"
+        logger.info("each stage alone%s: %s; the run is bound by: %s", each, rates, report.stages.bound)
+    wrong = {}
+    for clip, group in groupby(report.bad_frames, key=lambda bad: bad.clip):
+        frames = list(group)
+        wrong[clip] = (
+            f"{len(frames)} unreadable crops count as missing, the first is frame {frames[0].frame}:"
+            f" {frames[0].reason}; replace them and run facets features again, or leave it so"
+        )
+    for failed in report.failed:
+        wrong[failed.clip] = f"not extracted: {failed.reason}"
+        if store.has(failed.clip):
+            wrong[failed.clip] += (
+                "; the features of its earlier crops are still in the store, and a sweep would train on them:"
+                f" delete {store.path}/clips/{failed.clip}.* if they should not count"
+            )
+    return wrong | departed(labels, [place.labels, place.features])
+
+
+def use_features(config: Config, place: WorkDir, progress: Progress = silent) -> dict[str, str]:
+    """Makes the label store, and checks that the feature store that was given fits it.
+
+    Returns:
+        Clip -> what is wrong with it: labels without features or of another number of frames, and labels of
+        clips that left the corpus.
+
+    Raises:
+        FacetsError: the corpus or a store cannot be used, such as one that is not of features.
+    """
+    _, report = make_labels(config, place, progress)
+    features, labels = open_stores(place)
+    if not isinstance(features.spec, FeatureSpec):
+        msg = f"features.store {place.features} holds {features.spec.kind}: expected a feature store"
+        raise SpecMismatch(msg)
+    read = records_of(labels)
+    sources = {clip: features.record(clip) for clip in read if features.has(clip)}
+    logger.info("%s: used as it is, %d of %d labelled clips", place.features, len(sources), len(read))
+    return departed(report, [place.labels]) | disagreements(sources, read, place)
+
+
+def make_labels(config: Config, place: WorkDir, progress: Progress) -> "tuple[Corpus, LabelReport]":
+    """Makes whatever is missing of the corpus and the label store."""
+    from extract.labels import write_labels
+
+    if config.corpus.kind == "rendered" and config.corpus.root is None:
+        make_corpus(config, place.corpus, progress)
+    corpus, reports = read_corpus(config, place.corpus)
+    report = write_labels(corpus, place.labels, config.features.backend, progress)
+    for path, document in (
+        (place.mapping, {part: mapped.to_json() for part, mapped in reports.items()}),
+        (place.corpus_section, section(config)),
+    ):
+        content = documents.render(document)
+        if not path.exists() or path.read_bytes() != content:
+            replace(path, content)
+    return corpus, report
+
+
+def departed(report: "LabelReport", paths: Sequence[Path]) -> dict[str, str]:
+    """Returns the clips of the stores at ``paths`` that the corpus no longer has, with what to do.
+
+    Nothing committed is deleted behind the user's back, but nobody should train on it unawares either.
+    """
+    return {
+        clip: (
+            "still in the stores, but no longer in the corpus, and a sweep would train on it: delete"
+            f" {' and '.join(f'{path}/clips/{clip}.*' for path in paths)}, or use another --work"
+        )
+        for clip in report.extra
+    }

@@ -1,0 +1,1 @@
+"""Stage 2 of an experiment: from stores to trained runs."""

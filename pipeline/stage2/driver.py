@@ -1,0 +1,307 @@
+"""Stage 2 of an experiment: trains the planned runs that have no result, in groups, and commits each run.
+
+Not the trainer, which is ``temporal.fit``, nor the processes, which are ``pipeline.cluster``.
+"""
+
+import functools
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from pipeline import ledger, rules
+from pipeline.cluster import Cluster, connected, run_tasks, threads_of
+from pipeline.config import Config
+from pipeline.data import SCORED, TRAIN, Data, open_data, records_of
+from pipeline.plan import PlannedRun, plan
+from pipeline.report.scored import scored_split
+from pipeline.stage1.reading import require_section
+from pipeline.stage2 import groups as grouping
+from pipeline.stage2.groups import Group
+from pipeline.stage2.trainer import Work, fail, name_of, run_settings, train_group, training_settings
+from pipeline.workdir import WorkDir
+from stores.documents import Json
+from stores.errors import ConfigError, StoreError
+from stores.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+    from temporal.data.bank import Bank
+    from temporal.data.placement import Placement
+
+logger = logging.getLogger(__name__)
+
+Train: TypeAlias = Callable[[Sequence[Group]], dict[str, str]]
+"""Trains groups and returns the outcome of their runs."""
+
+DEADLY = "the workers that train it die: look at their memory, or lower training.max_replicas"
+
+
+def run_sweep(
+    config: Config,
+    place: WorkDir,
+    progress: Progress = silent,
+    cluster: Cluster | None = None,
+    only: Sequence[str] = (),
+) -> dict[str, str]:
+    """Trains what has no result yet.
+
+    Each result is on disk as soon as its run ends, and the state of a group from time to time: a sweep that
+    was killed goes on from there, and on the CPU ends in the same bytes as one that was not. So do workers
+    with as many threads, on a like processor, that train the same groups.
+
+    Args:
+        config: the experiment.
+        place: where it is.
+        progress: called with the epochs of single runs that are done.
+        cluster: which processes train, a group at a time each; None for this one.
+        only: ids of the runs to train; by default all.
+
+    Returns:
+        Runs that failed, with the reason; the next sweep tries them again.
+
+    Raises:
+        ConfigError: ``only`` names a run that is not planned, or the cluster cannot be reached.
+        FacetsError: the stores are missing, or do not hold what the sweep needs.
+    """
+    data = open_data(place)
+    require_section(config, place)
+    wanted = chosen(plan(config, data.digests), only)
+    require_axes(data, wanted)
+    grouping.clean(wanted, place.runs)
+    left = ledger.unfinished(wanted, place.runs)
+    logger.info("%s: %d of %d runs are finished", place.runs, len(wanted) - len(left), len(wanted))
+    found = rules.found_breaches(config, data, scored_split(data, config.table.edition, place.splits))
+    if config.table.rules == "refuse":
+        rules.refuse(config.table.edition, found)
+    for sentence in rules.sentences(config.table.edition, found):
+        logger.warning("rules: %s", sentence)
+    if not left:
+        return {}
+
+    outcome: dict[str, str] = {}
+    # Of all runs, so that a sweep that goes on comes to the same number.
+    most = replicas(config, data, wanted)
+    with trainer(cluster, Work(config, place, data.digests), data, progress) as (workers, conditions, train):
+        # Once, as a rule. Again for a run that had left its group before the state that the group went on
+        # from, and that has no result: it failed then, or somebody removed its folder since.
+        while any(run.run_id not in outcome for run in ledger.unfinished(wanted, place.runs)):
+            formed = grouping.form(
+                wanted,
+                outcome,
+                place.runs,
+                conditions,
+                most=most,
+                workers=workers,
+            )
+            outcome |= train(formed)
+    return {name_of(run): outcome[run.run_id] for run in wanted if outcome.get(run.run_id)}
+
+
+def chosen(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRun]:
+    """Returns the runs named by ``only``, or all if it names none.
+
+    Raises:
+        ConfigError: a run is not planned.
+    """
+    unknown = sorted(set(only) - {run.run_id for run in planned})
+    if unknown:
+        msg = f"no run {', '.join(unknown)} in this sweep: facets sweep --dry-run lists its runs"
+        raise ConfigError(msg)
+    return [run for run in planned if not only or run.run_id in only]
+
+
+@contextmanager
+def trainer(
+    cluster: Cluster | None, work: Work, data: Data, progress: Progress
+) -> Iterator[tuple[int, dict[str, Json], Train]]:
+    """Yields how many groups train at a time, what their results rest on, and what trains them."""
+    from extract.engine import resolve_device
+    from temporal import machine
+
+    asked = work.config.training
+    conditions: dict[str, Json] = {"max_replicas": asked.max_replicas}
+    if cluster is None:
+        device = resolve_device(asked.device)
+        conditions |= {"workers": None, **machine.describe(device)}
+        bank = load_bank(place=work.place, data=data, device=asked.device, placement=asked.bank)
+        yield 1, conditions, functools.partial(train_here, work=work, data=data, bank=bank, progress=progress)
+        return
+    with connected(cluster, asked.device) as client:
+        if cluster.workers is None:
+            workers = max(1, len(client.nthreads()))  # type: ignore[no-untyped-call]
+            conditions |= {"workers": "scheduler", "device": asked.device, "versions": machine.versions()}
+        else:
+            workers = cluster.workers
+            work = replace(work, threads=threads_of(workers))
+            here = machine.describe(resolve_device(asked.device))
+            conditions |= {"workers": workers, **here, "threads": work.threads}
+        yield workers, conditions, functools.partial(train_on, client=client, work=work, progress=progress)
+
+
+def load_bank(*, place: WorkDir, data: Data, device: str, placement: "Placement | Literal['auto']") -> "Bank":
+    """Returns what a training reads of the stores."""
+    import temporal
+    from extract.engine import resolve_device
+
+    return temporal.load_bank(
+        data.features,
+        data.labels,
+        device=resolve_device(device),
+        placement=placement,
+        folder=place.reductions,
+    )
+
+
+def train_here(
+    formed: Sequence[Group], *, work: Work, data: Data, bank: "Bank", progress: Progress
+) -> dict[str, str]:
+    """Trains groups in this process, one after the other."""
+    everything, before = sum(map(epochs_of, formed)), 0
+    outcome: dict[str, str] = {}
+    for group in formed:
+        logger.info("training %s", group)
+
+        def advance(step: str, total: int, completed: int, before: int = before) -> None:
+            progress(step, everything, before + completed)
+
+        outcome |= train_group(group, work, data, bank, advance)
+        before += epochs_of(group)
+    return outcome
+
+
+def epochs_of(group: Group) -> int:
+    """Returns the most epochs that all runs of a group train together."""
+    return len(group.runs) * training_settings(group.runs[0]).epochs
+
+
+def train_on(formed: Sequence[Group], *, client: "Client", work: Work, progress: Progress) -> dict[str, str]:
+    """Trains groups on the workers of a cluster, each on the next one that is free."""
+    total, done = sum(map(epochs_of, formed)), 0
+    outcome: dict[str, str] = {}
+
+    def finished(group: Group, result: dict[str, str] | None) -> None:
+        nonlocal done
+        done += epochs_of(group)
+        progress("train", total, done)
+        ended = fail(group, work.place, {}, DEADLY, "KilledWorker") if result is None else result
+        failed = sum(bool(reason) for reason in ended.values())
+        logger.info("%s: %d finished, %d failed", group, len(ended) - failed, failed)
+        outcome.update(ended)
+
+    progress("train", total, done)
+    logger.info("training %d groups on %d workers", len(formed), len(client.nthreads()))  # type: ignore[no-untyped-call]
+    run_tasks(
+        client,
+        formed,
+        functools.partial(train_task, work=work),
+        finished,
+        lambda group: {str(group): group},
+    )
+    client.run(opened.cache_clear, on_error="ignore")
+    return outcome
+
+
+def train_task(group: Group, work: Work) -> dict[str, str]:
+    """Trains a group on a worker, which reads the stores and writes the results itself.
+
+    Raises:
+        FacetsError: the stores cannot be used, or are not those of the driver.
+    """
+    import torch
+
+    if work.threads is not None:
+        torch.set_num_threads(work.threads)
+    digests = tuple(sorted(work.digests.items()))
+    asked = work.config.training
+    data, bank = opened(work.place, asked.device, asked.bank, digests)
+    return train_group(group, work, data, bank)
+
+
+@functools.lru_cache(maxsize=1)  # a worker has many groups of one experiment
+def opened(
+    place: WorkDir,
+    device: str,
+    placement: "Placement | Literal['auto']",
+    digests: tuple[tuple[str, str], ...],
+) -> "tuple[Data, Bank]":
+    """Returns the stores of an experiment and what a training reads of them.
+
+    Raises:
+        FacetsError: they cannot be used, or hold something else than ``digests`` says.
+    """
+    data = open_data(place)
+    if dict(data.digests) != dict(digests):
+        msg = (
+            f"{place.features} and {place.labels} hold other clips on this worker than where the sweep was"
+            " started: give all machines the same work directory"
+        )
+        raise StoreError(msg)
+    return data, load_bank(place=place, data=data, device=device, placement=placement)
+
+
+def require_axes(data: Data, runs: Sequence[PlannedRun]) -> None:
+    """Makes sure that the training features have as many principal axes as any run asks for.
+
+    Raises:
+        ConfigError: they have fewer: their dimensions, or the training frames with a crop, are too few.
+    """
+    most = max(runs, key=lambda run: int(str(run.training["pca"])), default=None)
+    pca = 0 if most is None else int(str(most.training["pca"]))
+    if most is None or not pca:
+        return
+    dim, frames = data.feature_spec.dim, 0
+    for clip, record in records_of(data.labels).items():
+        if frames >= pca or pca > dim:
+            break
+        if record.attrs["split"] == TRAIN:
+            frames += int(data.features.read(clip, "valid").sum())
+    if pca > min(dim, frames):
+        why = f"of {dim} dimensions" if pca > dim else f"with {frames} valid training frames"
+        msg = f"training.pca: {most.name} asks for {pca} principal axes of features {why}: lower pca"
+        raise ConfigError(msg)
+
+
+def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
+    """Returns how many of ``runs`` train together: as many as fit, unless the configuration says a number.
+
+    Groups of other settings take other memory: the number is that of the largest.
+    """
+    asked = config.training.max_replicas
+    if asked != "auto" or not runs:
+        return 1 if asked == "auto" else asked
+
+    from extract.engine import resolve_device
+    from temporal.data.placement import dtype_of
+    from temporal.tasks import TASKS
+    from temporal.train.memory import features_on, replicas_that_fit
+
+    device, placement = resolve_device(config.training.device), config.training.bank
+    records = records_of(data.labels).values()
+    rows = sum(record.frames for record in records)
+    frames = [record.frames for record in records if record.attrs["split"] == SCORED]
+    stored = rows * data.feature_spec.dim * dtype_of(data.feature_spec).itemsize
+    features = features_on(device, placement, stored)
+    static = {bool(record.attrs.get("static", False)) for record in records}
+    alike: dict[Any, list[PlannedRun]] = {}
+    for run in runs:
+        alike.setdefault(training_settings(run), []).append(run)
+    return min(
+        replicas_that_fit(
+            [run_settings(run) for run in members],
+            training,
+            training.pca or data.feature_spec.dim,
+            {
+                task: spec.size(data.label_spec)
+                for task, spec in TASKS.items()
+                if any(task in r.tasks for r in members)
+            },
+            sum(frames),
+            device,
+            static,
+            features + features_on(device, placement, rows * 4 * training.pca),
+        )
+        for training, members in alike.items()
+    )

@@ -1,0 +1,1 @@
+"""A trained model in use: frame-wise predictions, and the files of a model."""

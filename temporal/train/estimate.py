@@ -1,0 +1,238 @@
+"""What a stack of runs costs: a few real epochs on random numbers of its shapes, before anything is trained.
+
+Not a model of machines: time is measured by the same ``fit`` that will train, and scaled by counts alone.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stores import FeatureSpec, LabelSpec
+from temporal.data.bank import Bank, Split
+from temporal.data.windows import Ints, Windows, batches_alike, cut, epoch_batches
+from temporal.settings import Run, Training
+from temporal.tasks import TASKS
+from temporal.train.fit import fit
+from temporal.train.fused import build
+from temporal.train.stack import EVALUATION_FACTOR
+
+BATCHES = 3
+"""Batches of the longer of two measured epochs; the shorter has one."""
+EPOCHS = 3
+"""Epochs of a measurement; the first warms up, the fastest of the others counts."""
+LR = 1e-6
+"""Rate while measuring: random labels must not make a run diverge, which would leave the stack smaller."""
+STATE = 5
+"""Copies of its parameters that a replica has beside those in use: two moments, best epoch, gradient, and the
+gradient once more in pieces before it is one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """What a measurement must know of the data: nothing of its content.
+
+    Attributes:
+        train: frames of each training clip.
+        validation: frames of each validation clip.
+        features: of the feature store.
+        labels: of the label store.
+        static_train: numbers of the training clips whose rows are independent images.
+        static_validation: likewise of the validation clips.
+    """
+
+    train: Sequence[int]
+    validation: Sequence[int]
+    features: FeatureSpec
+    labels: LabelSpec
+    static_train: frozenset[int] = frozenset()
+    static_validation: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The cost of one stack.
+
+    Attributes:
+        windows: training windows of an epoch.
+        frames: frames in them.
+        steps: minibatches of an epoch.
+        measured: replicas that were measured; where it is less than all, time is scaled in proportion.
+        step_seconds: one training step of all replicas.
+        epoch_seconds: one epoch with its validation.
+        seconds: every epoch of the schedule, which early stopping can only shorten.
+        bank_bytes: features and labels, and reduced features beside them where ``training.pca`` asks.
+        replica_bytes: per replica: parameters and optimiser, what backward keeps, predictions.
+        bytes: the whole stack and the bank.
+    """
+
+    windows: int
+    frames: int
+    steps: int
+    measured: int
+    step_seconds: float
+    epoch_seconds: float
+    seconds: float
+    bank_bytes: int
+    replica_bytes: int
+    bytes: int
+
+
+def estimate(
+    runs: Sequence[Run],
+    training: Training,
+    shapes: Shapes,
+    *,
+    device: torch.device | str = "cpu",
+    budget: float = 2.0,
+) -> Estimate:
+    """Measures what training ``runs`` in one stack costs.
+
+    An epoch is taken as ``fixed + steps x step + batches x validation``, which three short fits tell. Where
+    there are static clips and others, the first steps of the first epoch stand for both.
+
+    Args:
+        runs: of the stack.
+        training: what they share.
+        shapes: of the data that they will train on.
+        device: where they will train.
+        budget: about how many seconds the measurement may take; where all replicas would take longer, fewer
+            are measured. One replica is always measured.
+    """
+    bank_bytes = _bank_bytes(shapes, training.pca)
+    if training.pca:
+        # What trains are reduced features; the axes are fitted once, and to more frames than are made here.
+        shapes = replace(shapes, features=replace(shapes.features, dim=training.pca, dtype="float32"))
+        training = replace(training, pca=0, centre=False, standardise=False)
+    windows = cut((0, *accumulate(shapes.train)), training.window, training.hop, shapes.static_train)
+    scored = cut((0, *accumulate(shapes.validation)), training.window, training.hop, shapes.static_validation)
+    # As many windows per batch, and as long ones, as in the first steps of the true first epoch.
+    pieces = epoch_batches(windows, training.batch_size, training.data_seed, 1)
+    scored_pieces = batches_alike(
+        scored, np.arange(len(scored), dtype=np.int64), training.batch_size * EVALUATION_FACTOR
+    )
+    steps, batches = len(pieces), len(scored_pieces)
+
+    def epoch(members: Sequence[Run], steps: int, batches: int) -> float:
+        train = _split(windows, np.concatenate(pieces[:steps]), shapes, device)
+        validation = _split(scored, np.concatenate(scored_pieces[:batches]), shapes, device)
+        return _epoch_seconds(train, validation, members, training, shapes)
+
+    probe = _some(runs, min(2, len(runs)))
+    fits = 1 + (steps > 1) + (batches > 1)
+    each = epoch(probe, 1, 1) * EPOCHS * (1 + (fits - 1) * BATCHES) / len(probe)
+    members = _some(runs, max(1, min(len(runs), int(budget / each))))
+    scale = len(runs) / len(members)
+    many, several = min(steps, BATCHES), min(batches, BATCHES)
+    base = epoch(members, 1, 1)
+    step = max(0.0, epoch(members, many, 1) - base) / (many - 1) if many > 1 else 0.0
+    validation = max(0.0, epoch(members, 1, several) - base) / (several - 1) if several > 1 else 0.0
+    epoch_seconds = scale * (base + (steps - 1) * step + (batches - 1) * validation)
+    largest = max(pieces, key=lambda piece: len(piece) * int(windows.frames[piece].max()))
+    replica_bytes = _replica_bytes(windows, largest, runs, training, shapes, device)
+    return Estimate(
+        windows=len(windows),
+        frames=int(windows.frames.sum()),
+        steps=steps,
+        measured=len(members),
+        step_seconds=scale * step,
+        epoch_seconds=epoch_seconds,
+        seconds=training.epochs * epoch_seconds,
+        bank_bytes=bank_bytes,
+        replica_bytes=replica_bytes,
+        bytes=bank_bytes + len(runs) * replica_bytes,
+    )
+
+
+def _some(runs: Sequence[Run], count: int) -> list[Run]:
+    """Returns ``count`` of ``runs``, spread over all of them."""
+    return [runs[i * len(runs) // count] for i in range(count)]
+
+
+def _epoch_seconds(
+    train: Split,
+    validation: Split,
+    runs: Sequence[Run],
+    training: Training,
+    shapes: Shapes,
+    epochs: int = EPOCHS,
+) -> float:
+    """Returns the seconds of one epoch over these splits; of several epochs the fastest."""
+    moments: list[float] = []
+
+    def note(step: str, total: int, completed: int) -> None:
+        moments.append(time.perf_counter())
+
+    bank = Bank(train, validation, shapes.features, shapes.labels)
+    slow = [replace(run, lr=LR) for run in runs]
+    began = time.perf_counter()
+    fit(bank, slow, replace(training, epochs=epochs, patience=0), progress=note, replicas=len(runs))
+    return min(b - a for a, b in (pairwise(moments) if epochs > 1 else [(began, moments[0])]))
+
+
+def _split(windows: Windows, chosen: Ints, shapes: Shapes, device: torch.device | str) -> Split:
+    """Returns one clip per window ``chosen``, with random features and every label known."""
+    lengths = windows.frames[chosen]
+    random, frames = np.random.default_rng(0), int(lengths.sum())
+    features = random.standard_normal((frames, shapes.features.dim), dtype=np.float32)
+    arrays: dict[str, np.ndarray] = {
+        "valence": random.uniform(-1, 1, frames).astype(np.float32),
+        "arousal": random.uniform(-1, 1, frames).astype(np.float32),
+        "expression": random.integers(len(shapes.labels.expression_names), size=frames).astype(np.int8),
+        "au": random.integers(2, size=(frames, len(shapes.labels.au_names))).astype(np.int8),
+    }
+    dtype = torch.float16 if shapes.features.dtype == "float16" else torch.float32
+    return Split(
+        tuple(f"window{i}" for i in range(len(lengths))),
+        (0, *accumulate(lengths.tolist())),
+        torch.from_numpy(features).to(device, dtype),
+        torch.ones(frames, dtype=torch.bool, device=device),
+        {name: torch.from_numpy(values).to(device) for name, values in arrays.items()},
+        frozenset(np.flatnonzero(windows.static[chosen]).tolist()),
+    )
+
+
+def _bank_bytes(shapes: Shapes, axes: int) -> int:
+    """Returns the size of the features and labels of both splits, and of the features reduced to ``axes``."""
+    values = 2 if shapes.features.dtype == "float16" else 4
+    labels = 4 + 4 + 1 + len(shapes.labels.au_names) + 1  # valence, arousal, expression, AUs, valid
+    return (sum(shapes.train) + sum(shapes.validation)) * (values * shapes.features.dim + 4 * axes + labels)
+
+
+def _replica_bytes(
+    windows: Windows,
+    chosen: Ints,
+    runs: Sequence[Run],
+    training: Training,
+    shapes: Shapes,
+    device: torch.device | str,
+) -> int:
+    """Returns the memory of one replica: its state, what one step keeps for backward, its predictions."""
+    tasks = [task for task in TASKS if any(task in run.tasks for run in runs)]
+    sizes = {task: TASKS[task].size(shapes.labels) for task in tasks}
+    attention = any(run.attention for run in runs)
+    network = build(shapes.features.dim, sizes, training, attention=attention)
+    parameters = 4 * sum(parameter.numel() for parameter in network.parameters())
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def unpack(tensor: Any) -> Any:
+        return tensor
+
+    # The run with the most tasks: in a stack every replica computes all heads.
+    train, validation = (_split(windows, piece, shapes, device) for piece in (chosen, chosen[:1]))
+    largest = replace(max(runs, key=lambda run: (len(run.tasks), run.attention)), tasks=tuple(tasks))
+    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+        _epoch_seconds(train, validation, [largest], training, shapes, epochs=1)
+    # Summed over overlaps, divided, and the best epoch's on the host.
+    predictions = 3 * 4 * sum(sizes.values()) * sum(shapes.validation)
+    return STATE * parameters + sum(kept.values()) + predictions
