@@ -1,4 +1,4 @@
-"""The rules of the house, read from the syntax trees of the four packages: layers, names, sizes, late imports."""
+"""The rules of the house, read from the syntax trees: layers, names used once, sizes, late imports."""
 
 import ast
 import re
