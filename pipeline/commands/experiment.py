@@ -1,0 +1,93 @@
+"""The commands that run an experiment: ``facets features``, ``facets sweep`` and ``facets table``.
+
+Each imports what it needs when it is called.
+"""
+
+from pathlib import Path
+
+import click
+
+from pipeline.commands.options import (
+    DONE,
+    cluster_of,
+    cluster_options,
+    device_option,
+    experiment,
+    experiment_options,
+    listed,
+)
+
+
+@click.command()
+@experiment_options
+@device_option
+@cluster_options
+def features(
+    source: str,
+    settings: tuple[str, ...],
+    work: Path | None,
+    device: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    dashboard: str | None,
+) -> int:
+    """Turn the corpus into a feature store and a label store."""
+    from pipeline.bars import bars
+    from pipeline.stage1.make import make_features
+
+    cluster = cluster_of(workers, scheduler, dashboard)
+    config, place = experiment(source, settings, work, device)
+    with bars() as progress:
+        failures = make_features(config, place, progress, cluster)
+    return listed("clip", failures)
+
+
+@click.command()
+@experiment_options
+@device_option
+@cluster_options
+@click.option("--only", multiple=True, metavar="RUN_ID", help="Train this run alone; may be repeated.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what would be trained, and an estimate of time and memory; train nothing.",
+)
+def sweep(
+    source: str,
+    settings: tuple[str, ...],
+    work: Path | None,
+    device: str | None,
+    workers: int | None,
+    scheduler: str | None,
+    dashboard: str | None,
+    only: tuple[str, ...],
+    dry_run: bool,  # noqa: FBT001 (click passes flags by keyword)
+) -> int:
+    """Train every run of the sweep that has no result yet, those that failed included.
+
+    A sweep that was stopped goes on from the last state of its groups.
+    """
+    from pipeline.bars import bars
+    from pipeline.stage2.driver import run_sweep
+    from pipeline.stage2.dryrun import describe_plan
+
+    cluster = cluster_of(workers, scheduler, dashboard)
+    config, place = experiment(source, settings, work, device)
+    if dry_run:
+        click.echo(describe_plan(config, place))
+        return DONE
+    with bars() as progress:
+        failures = run_sweep(config, place, progress, cluster, only)
+    return listed("run", failures)
+
+
+@click.command()
+@experiment_options
+def table(source: str, settings: tuple[str, ...], work: Path | None) -> int:
+    """Write and print the table of results; never trains."""
+    from pipeline.report.tabulate import failed_runs, make_table, show
+
+    config, place = experiment(source, settings, work)
+    built, written = make_table(config, place)
+    show(built, written)
+    return listed("run", failed_runs(built))
