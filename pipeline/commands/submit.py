@@ -87,22 +87,22 @@ def write(
     """
     import stores
     from pipeline.bars import bars
-    from pipeline.prediction.sources import open_runs
     from pipeline.submission.composing import write_submission
     from pipeline.submission.formats import format_of
     from pipeline.submission.lists import read_list
+    from pipeline.submission.sources import open_runs
 
     config, place = experiment(source, settings, work, device)
     form = format_of(edition or config.table.edition, track)
     listing = read_list(listed, form, lengths)
-    runs = open_runs(place.runs, run_ids, form.track)
+    sources = open_runs(place.runs, run_ids, form.track)
     features = stores.open(place.features)
     labels = stores.open(place.labels) if (place.labels / "store.json").exists() else None
     with bars() as progress:
         written = write_submission(
             form,
             listing,
-            runs,
+            sources,
             features,
             out,
             labels=labels,

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.ledger import replace, write_json
-from pipeline.prediction.sources import Source, Values, is_static, predictor
+from pipeline.prediction.finished import is_static, predictor
 from pipeline.submission.filling import Missing, fill
 from pipeline.submission.formats import SUFFIX, Format
 from pipeline.submission.lists import Listing
+from pipeline.submission.sources import Source
 from stores import Store
 from stores.errors import ConfigError
 from stores.progress import Progress, silent
@@ -62,7 +63,7 @@ class _Wanted:
 def write_submission(
     form: Format,
     listing: Listing,
-    runs: Sequence[Source],
+    sources: Sequence[Source],
     features: Store,
     out: Path,
     *,
@@ -80,7 +81,7 @@ def write_submission(
     Args:
         form: what to write.
         listing: for what.
-        runs: what ``open_runs`` found.
+        sources: what ``open_runs`` found.
         features: store with the features of the listed clips.
         out: folder; made if absent.
         missing: what frames without a crop get; images of a shard are independent, so that no other image
@@ -101,11 +102,11 @@ def write_submission(
     _check_present(wanted, lacking, absent, features)
     if form.clipwise:
         _check_folder(path, listing)
-    predictors = [predictor(run, features, device, labels) for run in runs]
-    thresholds = np.array([value for run in runs for value in run.thresholds])
+    predictors = [(source, predictor(source.run, features, device, labels)) for source in sources]
+    thresholds = np.array([value for source in sources for value in source.thresholds])
     total = sum(len(one.rows) for one in wanted)
     texts = [""] * total
-    sums: Values = {}
+    sums: dict[str, NDArray[np.float64]] = {}
     without_crop = beyond = 0
     for done, one in enumerate(wanted, 1):
         if one.clip in lacking:
@@ -115,9 +116,9 @@ def write_submission(
         if is_static(one.clip, labels):
             _check_inside(one, len(valid), listing)
             policy = "mask"
-        values: Values = {}
-        for predict in predictors:
-            for task, array in predict(one.clip).items():
+        values: dict[str, NDArray[np.float64]] = {}
+        for source, predict in predictors:
+            for task, array in source.pick(predict(one.clip)).items():
                 values[task] = _filled(array, valid, one, policy)
                 sums[task] = sums.get(task, 0.0) + values[task].sum(0)
         for row, text in zip(one.rows.tolist(), as_text(values, thresholds), strict=True):
@@ -134,7 +135,7 @@ def write_submission(
             texts[row] = text
     _write(path, form, listing, wanted, texts)
     written = Written(path, total, without_crop, beyond, lacking)
-    write_json(out / f"{form.name}.json", _record(form, listing, runs, missing, written))
+    write_json(out / f"{form.name}.json", _record(form, listing, sources, missing, written))
     logger.info(
         "%s: %d rows; %d of frames without a crop (%s), %d after the last frame, %d clips without features",
         *(path, total, without_crop, missing, beyond, len(lacking)),
@@ -253,15 +254,15 @@ def _content(header: str, rows: Iterator[str]) -> bytes:
 
 
 def _record(
-    form: Format, listing: Listing, runs: Sequence[Source], missing: Missing, written: Written
+    form: Format, listing: Listing, sources: Sequence[Source], missing: Missing, written: Written
 ) -> dict[str, object]:
     return {
         "edition": form.track.rules.name,
         "track": form.track.name,
         "list": listing.path.name,
         "list_sha256": hashlib.sha256(listing.path.read_bytes()).hexdigest(),
-        "runs": {run.run_id: list(run.columns) for run in runs},
-        "au_thresholds": [value for run in runs for value in run.thresholds],
+        "runs": {source.run.run_id: list(source.columns) for source in sources},
+        "au_thresholds": [value for source in sources for value in source.thresholds],
         "missing": missing,
         "facets": importlib.metadata.version("facets"),
         **asdict(written),

@@ -33,3 +33,34 @@ def threads_of_a_worker():
     torch.set_num_threads(threads_of(2))
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """A trained run: its folder of runs, the feature store with a test clip, and the result."""
+    import torch
+
+    import stores
+    import temporal
+    from pipeline.ledger import RESULT, write_predictions
+    from stores.testing import feature_arrays, feature_spec, label_arrays, label_spec
+    from temporal.settings import Run, Training
+
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("trained")
+    spec, names = feature_spec(4, "float32"), label_spec()
+    features, labels = stores.create(folder / "features", spec), stores.create(folder / "labels", names)
+    for seed, (clip, split) in enumerate([("a", "train"), ("b", "validation"), ("c", "test")]):
+        features.write(clip, feature_arrays(20, spec, seed))
+        attrs = {"split": split, "fps": 30.0, "subject": clip, "corpus": "rendered"}
+        labels.write(clip, label_arrays(20, names, seed), attrs)
+    tiny = Training(
+        window=12, hop=10, batch_size=2, epochs=1, channels=4, levels=1, kernel_size=3, projection=0
+    )
+    bank = temporal.load_bank(features, labels)
+    result = temporal.fit(bank, [Run(("V", "A", "AU", "EXPR"), attention=True)], tiny)[0]
+    run = folder / "runs" / "0123456789ab"
+    temporal.save(result, run)
+    write_predictions(run / "predictions.h5", result.predictions, {})
+    (run / RESULT).write_text("{}")
+    return folder, features, result

@@ -9,10 +9,10 @@ import numpy as np
 
 import stores
 from pipeline.ledger import RESULT, write_json, write_predictions
-from pipeline.prediction.sources import open_runs
 from pipeline.submission.composing import write_submission
 from pipeline.submission.formats import format_of
 from pipeline.submission.lists import read_list
+from pipeline.submission.sources import open_runs
 from stores.editions import track
 from stores.testing import feature_spec
 

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from submission_runs import (
     CLIPS,
-    DIM,
     images,
     make_features,
     make_list,
@@ -19,15 +18,16 @@ from submission_runs import (
 )
 
 import stores
-from pipeline.prediction.sources import open_runs, predictor
+from pipeline.prediction.finished import predictor
 from pipeline.submission.checking import check_submission
 from pipeline.submission.composing import write_submission
 from pipeline.submission.filling import fill
 from pipeline.submission.formats import format_of
 from pipeline.submission.lists import read_list
+from pipeline.submission.sources import open_runs
 from stores.editions import AU_8, AU_12, EDITIONS, EXPR_7, EXPR_8, edition, track, tracks
-from stores.errors import ConfigError, CorpusError, SpecMismatch, StoreError
-from stores.testing import feature_arrays, feature_spec, label_arrays, label_spec
+from stores.errors import ConfigError, CorpusError
+from stores.testing import label_arrays, label_spec
 
 WRITABLE = [(name, one) for name in EDITIONS for one in tracks(name) if one != "LSD"]
 
@@ -180,7 +180,7 @@ def test_no_image_of_a_shard_stands_in_for_another(tmp_path, features, missing):
     labels.write(shard, label_arrays(len(CLIPS[shard]), label_spec()), attrs)
     form, listing, runs, _ = prepare(tmp_path, features, "abaw5", "VA")
     written = write_submission(form, listing, runs, features, tmp_path, labels=labels, missing=missing)
-    alone = predictor(runs[0], features, "cpu")(shard)["V"][:, 0]
+    alone = predictor(runs[0].run, features, "cpu")(shard)["V"]
     rows = [line.split(",") for line in lines_of(written.path)[1:-1]]
     found = [float(row[1]) for row in rows if row[0].startswith(shard + "/")]
     np.testing.assert_allclose(found, np.clip(alone, -1, 1), atol=1e-6)
@@ -216,7 +216,8 @@ def test_outputs_are_matched_by_name_not_by_place(tmp_path):
     make_run(tmp_path / "runs", "run", other, {"clip": {"EXPR": probabilities}})
     source = open_runs(tmp_path / "runs", ["run"], form.track)[0]
     features = make_features(tmp_path / "features", {"clip": [True] * 3})
-    assert predictor(source, features, "cpu")("clip")["EXPR"].argmax(1).tolist() == [6, 4, 0]
+    picked = source.pick(predictor(source.run, features, "cpu")("clip"))
+    assert picked["EXPR"].argmax(1).tolist() == [6, 4, 0]
 
 
 def test_aus_that_a_track_does_not_ask_for_are_left_out_with_their_thresholds(tmp_path):
@@ -268,20 +269,6 @@ def test_a_run_that_has_nothing_to_say_about_a_track_is_refused(tmp_path):
         open_runs(tmp_path, ["run"], track("abaw6", "VA"))
 
 
-def test_predictions_that_are_no_numbers_are_refused_with_clip_and_frame(tmp_path, features):
-    predictions = random_predictions(edition("abaw6"), ("EXPR",))
-    predictions["2-30-640x360"]["EXPR"][4, 2] = np.nan
-    one_run(tmp_path, "abaw6", ("EXPR",), predictions)
-    source = open_runs(tmp_path, ["run"], track("abaw6", "EXPR"))[0]
-    with pytest.raises(StoreError, match="EXPR of clip 2-30-640x360, frame 4, as no finite number"):
-        predictor(source, features, "cpu")("2-30-640x360")
-
-
-def test_a_run_that_is_not_finished_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="no finished run 123"):
-        open_runs(tmp_path, ["123"], track("abaw2", "VA"))
-
-
 def test_clips_without_features_are_refused_or_get_the_mean_of_all_rows(tmp_path, features):
     form = format_of("abaw6", "VA")
     one_run(tmp_path / "runs", "abaw6", "VA")
@@ -320,14 +307,6 @@ def test_a_record_beside_the_files_says_what_was_made_of_what(tmp_path, features
     assert record["runs"] == {"run": ["V", "A", "AU", "EXPR"]}
     assert (record["missing"], record["rows"], record["without_crop"]) == ("interpolate", written.rows, 5)
     assert record["au_thresholds"] == [0.25] * 12
-
-
-def test_predictions_of_other_features_are_refused(tmp_path):
-    one_run(tmp_path / "runs", "abaw6", "VA")
-    features = make_features(tmp_path / "features", {"video45_1": [True] * 8})
-    source = open_runs(tmp_path / "runs", ["run"], track("abaw6", "VA"))[0]
-    with pytest.raises(StoreError, match="clip video45_1 has 9 predictions of V, its features 8 frames"):
-        predictor(source, features, "cpu")("video45_1")
 
 
 def test_synthetic_images_belong_to_no_clip_so_their_track_is_not_written():
@@ -408,70 +387,7 @@ def test_lengths_are_refused_where_the_list_has_every_row(tmp_path):
         read_list(tmp_path / "list", format_of("abaw6", "VA"), tmp_path / "list")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A trained run: its folder of runs, the feature store with a test clip, and the result."""
-    import torch
-
-    import temporal
-    from pipeline.ledger import RESULT, write_predictions
-    from temporal.settings import Run, Training
-
-    torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("trained")
-    spec, names = feature_spec(DIM, "float32"), label_spec()
-    features, labels = stores.create(folder / "features", spec), stores.create(folder / "labels", names)
-    for seed, (clip, split) in enumerate([("a", "train"), ("b", "validation"), ("c", "test")]):
-        features.write(clip, feature_arrays(20, spec, seed))
-        attrs = {"split": split, "fps": 30.0, "subject": clip, "corpus": "rendered"}
-        labels.write(clip, label_arrays(20, names, seed), attrs)
-    tiny = Training(
-        window=12, hop=10, batch_size=2, epochs=1, channels=4, levels=1, kernel_size=3, projection=0
-    )
-    bank = temporal.load_bank(features, labels)
-    result = temporal.fit(bank, [Run(("V", "A", "AU", "EXPR"), attention=True)], tiny)[0]
-    run = folder / "runs" / "0123456789ab"
-    temporal.save(result, run)
-    write_predictions(run / "predictions.h5", result.predictions, {})
-    (run / RESULT).write_text("{}")
-    return folder, features, result
-
-
-def test_test_clips_are_predicted_by_the_model_and_validation_clips_read_from_the_run(trained):
-    folder, features, result = trained
-    source = open_runs(folder / "runs", ["0123456789ab"], track("abaw2", "AU"))[0]
-    assert source.thresholds == (0.5,) * 12
-    predict = predictor(source, features, "cpu")
-    assert np.array_equal(predict("b")["AU"], result.predictions["b"]["AU"])
-    straight = result.model.predict(features.read("c"), features.read("c", "valid"))
-    assert np.array_equal(predict("c")["AU"], straight["AU"])
-
-
-def test_shards_of_independent_images_are_predicted_image_by_image(trained, tmp_path):
-    folder, features, result = trained
-    source = open_runs(folder / "runs", ["0123456789ab"], track("abaw2", "VA"))[0]
-    labels = stores.create(tmp_path / "labels", label_spec())
-    attrs = {"split": "test", "fps": 1.0, "subject": "", "corpus": "expw", "static": True}
-    labels.write("c", label_arrays(20, label_spec()), attrs)
-    predicted = predictor(source, features, "cpu", labels)("c")["V"][:, 0]
-    rows, valid = features.read("c"), features.read("c", "valid")
-    alone = [result.model.predict(rows[i : i + 1], valid[i : i + 1])["V"][0] for i in range(20)]
-    np.testing.assert_allclose(predicted, alone, atol=1e-6)
-    in_a_row = predictor(source, features, "cpu")("c")["V"][:, 0]
-    assert np.abs(predicted - in_a_row).max() > 1e-3
-
-
-def test_a_model_of_other_features_is_refused(trained, tmp_path):
-    folder, _, _ = trained
-    spec = feature_spec(DIM + 1, "float32")
-    other = stores.create(tmp_path / "other", spec)
-    other.write("c", feature_arrays(20, spec))
-    source = open_runs(folder / "runs", ["0123456789ab"], track("abaw2", "VA"))[0]
-    with pytest.raises(SpecMismatch, match="dim: model 4, features 5"):
-        predictor(source, other, "cpu")("c")
-
-
-def test_write_and_check_work_from_the_command_line(trained, tmp_path, capsys):
+def test_write_and_check_work_from_the_command_line(trained_run, tmp_path, capsys):
     from pipeline.cli import main
     from pipeline.commands.options import DONE, FAILED, USAGE
 
@@ -480,7 +396,7 @@ def test_write_and_check_work_from_the_command_line(trained, tmp_path, capsys):
             main([str(argument) for argument in arguments])
         return ended.value.code, *capsys.readouterr()
 
-    folder, features, _ = trained
+    folder, features, _ = trained_run
     (tmp_path / "list.txt").write_text("c\nb\n")
     asked = ("--list", tmp_path / "list.txt", "--track", "EXPR", "--edition", "abaw2")
     here = ("--work", folder, "--set", f"features={{store: {features.path}}}")

@@ -1,0 +1,160 @@
+"""Predicts clips with a finished run: from kept predictions if it was scored on the clip, else by its model.
+
+Nothing here knows the purpose of a prediction: there is no track and no list of names but the run's own.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.ledger import PREDICTIONS_FORMAT, PREDICTIONS_VERSION, status
+from stores import FeatureSpec, LabelSpec, Store, documents
+from stores.errors import ConfigError, SpecMismatch, StoreError
+
+Values = Mapping[str, NDArray[np.float32]]
+"""Task -> (T,) values of V and A, (T, K) probabilities of AU and EXPR."""
+PREDICTIONS = "predictions.h5"
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A run that can predict.
+
+    Attributes:
+        run_id: of the run.
+        folder: of the run.
+        tasks: that it predicts.
+        names: of its classes and action units.
+        thresholds: probability from which each action unit is on; empty if AU is not predicted.
+    """
+
+    run_id: str
+    folder: Path
+    tasks: tuple[str, ...]
+    names: LabelSpec
+    thresholds: tuple[float, ...]
+
+
+def open_run(runs: Path, run_id: str) -> FinishedRun:
+    """Returns a finished run.
+
+    Args:
+        runs: folder with one folder per run.
+        run_id: of the run.
+
+    Raises:
+        ConfigError: the run is not there or not finished.
+        StoreError: its description is damaged.
+    """
+    folder = runs / run_id
+    if status(folder) != "finished":
+        msg = f"no finished run {run_id} in {runs}: 'facets sweep --dry-run' lists the runs"
+        raise ConfigError(msg)
+    config: Mapping[str, Any] = documents.read(folder / "config.json")
+    try:
+        names = LabelSpec.from_json(config["label_spec"])
+        tasks = tuple(str(task) for task in config["run"]["tasks"])
+        thresholds = tuple(float(value) for value in config["thresholds"].get("AU", ()))
+        if len(thresholds) != (len(names.au_names) if "AU" in tasks else 0):
+            msg = f"{len(thresholds)} thresholds for {len(names.au_names)} AUs"
+            raise ValueError(msg)
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"{folder / 'config.json'} is damaged ({error!r}): delete {folder} and run the sweep again"
+        raise StoreError(msg) from error
+    return FinishedRun(run_id, folder, tasks, names, thresholds)
+
+
+def predictor(
+    run: FinishedRun, features: Store, device: str, labels: Store | None = None
+) -> Callable[[str], Values]:
+    """Returns a function from a clip to what ``run`` predicts of it.
+
+    Clips that the run was scored on are read from its ``predictions.h5``. Its model predicts all others, and
+    is loaded for the first of them.
+
+    Args:
+        run: the run.
+        features: store that has the clips' features.
+        device: where the model computes: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        labels: store that knows which clips are shards of independent images; None if none are.
+
+    Raises:
+        SpecMismatch: the model was trained on features of another specification.
+        StoreError: a file of the run is damaged, or of other features than those in the store.
+    """
+    path = run.folder / PREDICTIONS
+    kept = _kept_clips(path)
+    model: Any = None
+
+    def predict(clip: str) -> Values:
+        nonlocal model
+        values: Values
+        if clip in kept:
+            values = _read_kept(path, clip, features.record(clip).frames, run)
+        else:
+            if model is None:
+                model = _load_model(run, features, device)
+            static = is_static(clip, labels)
+            values = model.predict(features.read(clip), features.read(clip, "valid"), static=static)
+        for task, array in values.items():
+            finite = np.isfinite(array.reshape(len(array), -1)).all(1)
+            if not finite.all():
+                frame = int(np.argmin(finite))
+                msg = f"run {run.run_id} predicts {task} of clip {clip}, frame {frame}, as no finite number"
+                raise StoreError(msg)
+        return values
+
+    return predict
+
+
+def is_static(clip: str, labels: Store | None) -> bool:
+    """Tells whether ``clip`` is a shard of independent images, as far as there are labels that know."""
+    return labels is not None and labels.has(clip) and bool(labels.record(clip).attrs.get("static"))
+
+
+def _load_model(run: FinishedRun, features: Store, device: str) -> Any:
+    import temporal
+    from extract.engine import resolve_device
+
+    if not isinstance(features.spec, FeatureSpec):
+        msg = f"{features.path} holds {features.spec.kind}: expected the feature store of the run"
+        raise SpecMismatch(msg)
+    model = temporal.load(run.folder, features.spec)
+    model.network.to(resolve_device(device))
+    return model
+
+
+def _kept_clips(path: Path) -> frozenset[str]:
+    try:
+        with h5py.File(path) as file:
+            found = file.attrs.get("format"), file.attrs.get("version")
+            clips = frozenset(file)
+    except OSError as error:
+        msg = f"{path} cannot be read ({error}): delete {path.parent} and run the sweep again"
+        raise StoreError(msg) from error
+    if found != (PREDICTIONS_FORMAT, PREDICTIONS_VERSION):
+        msg = f"{path} is of format {found}, expected {(PREDICTIONS_FORMAT, PREDICTIONS_VERSION)}"
+        raise StoreError(msg)
+    return clips
+
+
+def _read_kept(path: Path, clip: str, frames: int, run: FinishedRun) -> Values:
+    try:
+        with h5py.File(path) as file:
+            found = {task: file[clip][task][:] for task in run.tasks}
+    except (OSError, KeyError) as error:
+        msg = f"{path}: clip {clip} cannot be read ({error}): delete {path.parent} and run the sweep again"
+        raise StoreError(msg) from error
+    for task, values in found.items():
+        if len(values) != frames:
+            msg = (
+                f"{path}: clip {clip} has {len(values)} predictions of {task}, its features {frames} frames:"
+                " the run is of other features; run the sweep again"
+            )
+            raise StoreError(msg)
+    return found
