@@ -1,7 +1,6 @@
 """Writes the labels of a corpus into a label store, clip by clip, where they changed.
 
-Not a converter: labels are stored as they come, under the names of the corpus; ``extract.corpora.labelspace``
-has mapped them before.
+Labels are stored under the names that the corpus has them; ``extract.corpora.labelspace`` maps them before.
 """
 
 import hashlib
@@ -63,8 +62,11 @@ def write_labels(
             "fps": clip.fps,
             "split": clip.split,
             "subject": clip.subject,
+            "video": clip.video,
         }
         # Absent is the default, so that stores from before there were static clips and weights read the same.
+        if not clip.scored:
+            attrs["scored"] = False
         if clip.static:
             attrs["static"] = True
         if clip.weight != 1:

@@ -1,7 +1,7 @@
-"""Trains ``narrow_resnet50.rendered`` on rendered faces: ``python -m extract.backbones.train_rendered``.
+"""Trains ``narrow_resnet50.rendered`` on rendered faces: ``python scripts/train_rendered_backbone.py DIR``.
 
-Not part of any pipeline run: it made the bundled weights once, as their card says. People, clips and random
-streams come from the namespace ``backbone``; the embedded corpus uses ``corpus``, so they never meet.
+It made the bundled weights once, as their card says, from a checkout of the repository. People, clips and
+random streams come from the namespace ``backbone``; the embedded corpus uses ``corpus``, so they never meet.
 """
 
 import argparse
@@ -286,7 +286,7 @@ def export(net: Pupil, recipe: Recipe, path: Path, minutes: float) -> None:
         "trained_on": ["rendered faces"],
         "licence": "MIT",
         "for": "the embedded corpus only; it has never seen a photograph",
-        "trained_with": "python -m extract.backbones.train_rendered",
+        "trained_with": "python scripts/train_rendered_backbone.py",
         "recipe": asdict(recipe),
         "minutes": round(minutes, 1),
         "torch": torch.__version__,

@@ -1,7 +1,4 @@
-"""What every corpus reader yields: clips with a dense timeline, their labels, and the corpus around them.
-
-Not a reader of any format and not a store: paths and label arrays only, no pixel is touched.
-"""
+"""What every corpus reader yields: clips with a dense timeline, their labels, and the corpus around them."""
 
 import math
 from abc import abstractmethod
@@ -17,6 +14,7 @@ from stores.documents import Json
 
 Split = Literal["train", "validation", "test"]
 
+_SIDES = ("_left", "_right")
 MAX_STATIC_ROWS = 4096
 """Images per shard of a static corpus: the unit of commit stays small, and stores stay at few files."""
 
@@ -124,6 +122,11 @@ class Crops:
     origin: Mapping[str, Json] | None = None
 
 
+def video_of(clip_id: str) -> str:
+    """Returns the video of a clip: its id less ``_left`` or ``_right``, which mark two people in it."""
+    return clip_id.removesuffix(side) if (side := clip_id[clip_id.rfind("_") :]) in _SIDES else clip_id
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """One person's continuous sequence in one video.
@@ -143,6 +146,8 @@ class Clip:
         static: whether the rows are independent images, so that no row is context of another.
         weight: of each labelled frame in the losses, positive; readers leave it at 1, mixtures set it.
         corpus: name of the corpus that the clip is of, in a mixture; "" is that of the corpus around it.
+        video: the source video, which several clips may share; "" stands for ``video_of(id)``.
+        scored: whether the corpus around it scores it; false for the parts of a mixture that only train.
     """
 
     id: str
@@ -156,8 +161,12 @@ class Clip:
     static: bool = False
     weight: float = 1.0
     corpus: str = ""
+    video: str = ""
+    scored: bool = True
 
     def __post_init__(self) -> None:
+        if not self.video:
+            object.__setattr__(self, "video", video_of(self.id))
         if len(self.frames) != len(self.labels.valence):
             msg = f"clip {self.id}: {len(self.frames)} frames but {len(self.labels.valence)} label rows"
             raise ValueError(msg)

@@ -1,6 +1,6 @@
 """One corpus made of several: training clips of all of them, scored clips of those that are declared.
 
-Not a reader and not a mapping of labels: its parts have been read, and have the same names already.
+Its parts have been read, and have the same label names already.
 """
 
 from collections import Counter
@@ -100,11 +100,14 @@ def _in_mixture(name: str, part: Part, clip: Clip, *, scored: bool) -> Clip | No
     if not trained and (clip.split == "train" or not scored):
         return None
     corpus = clip.corpus or part.corpus.name
+    people = SHARED_PEOPLE.get(corpus, corpus)
     return replace(
         clip,
         id=f"{name}.{clip.id}",
         split="train" if trained else clip.split,
-        subject=f"{SHARED_PEOPLE.get(corpus, corpus)}.{clip.subject}" if clip.subject else "",
+        subject=f"{people}.{clip.subject}" if clip.subject else "",
+        video="" if clip.static else f"{people}.{clip.video}",  # a shard is no video
+        scored=scored,
         weight=clip.weight * part.weight,
         corpus=corpus,
     )

@@ -1,7 +1,4 @@
-"""Splits of a corpus: k folds, or its test split to validate on, and the check that nobody is on both sides.
-
-Not the official splits, which a corpus reader knows, and not a comparison of pictures.
-"""
+"""Splits of a corpus: k folds, or its test split to validate on, and the check that nobody is on both sides."""
 
 import hashlib
 import logging
@@ -45,14 +42,6 @@ class Folds:
         return int.from_bytes(digest[:8], "big") % self.kfold
 
 
-def video(clip_id: str) -> str:
-    """Returns the video of a clip: its id less ``_left`` or ``_right``, which mark two people in it."""
-    for suffix in ("_left", "_right"):
-        if clip_id.endswith(suffix):
-            return clip_id.removesuffix(suffix)
-    return clip_id
-
-
 def group(clip: Clip, by: Unit) -> str:
     """Returns the subject or the video of a clip.
 
@@ -60,7 +49,7 @@ def group(clip: Clip, by: Unit) -> str:
         ConfigError: its subject is asked for and not known.
     """
     if by == "video":
-        return video(clip.id)
+        return clip.video
     if not clip.subject:
         msg = (
             f"clip {clip.id}: its subject is not known, so nothing can be split by subject: set by: video, as"
@@ -136,12 +125,12 @@ def divided(clips: Sequence[Clip], by: Unit = "subject") -> dict[str, dict[str, 
 
     A clip without a subject counts under its video. Test clips without labels are scored by nobody here.
     """
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    found: dict[tuple[bool, str], dict[str, str]] = defaultdict(dict)  # a subject may be called as a video is
     for clip in clips:
         if clip.split != "test" or _is_labelled(clip):
-            name = clip.subject if by == "subject" and clip.subject else video(clip.id)
-            found[name].setdefault(clip.split, clip.id)
-    return {name: splits for name, splits in sorted(found.items()) if len(splits) > 1}
+            known = by == "subject" and bool(clip.subject)
+            found[known, clip.subject if known else clip.video].setdefault(clip.split, clip.id)
+    return {name: splits for (_, name), splits in sorted(found.items()) if len(splits) > 1}
 
 
 def check(corpus: Corpus, by: Unit = "subject") -> None:

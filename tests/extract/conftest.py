@@ -1,14 +1,14 @@
-"""What the tests of stage 1 share: Aff-Wild2 trees of any shape, a ResNet-50 and its weights file.
+"""What the tests of stage 1 share: Aff-Wild2 trees of any shape, a ResNet-50 and its weights, the scripts."""
 
-Not the embedded corpus: see ``affwild2_tree``.
-"""
-
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from affwild2_tree import Tree
 from torchvision.models import resnet50
+
+sys.path.append(str(Path(__file__).parents[2] / "scripts"))
 
 
 @pytest.fixture

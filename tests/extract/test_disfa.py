@@ -8,7 +8,7 @@ from sequence_trees import AUS_12, disfa, pictures, put
 
 from extract import corpora
 from extract.corpora.labelspace import to_space
-from extract.corpora.splits import check, video
+from extract.corpora.splits import check
 from stores.editions import AU_12
 from stores.errors import CorpusError
 
@@ -58,7 +58,7 @@ def test_the_left_and_the_right_camera_are_one_subject_with_the_same_labels(tmp_
     left, right = corpus.clips
     assert (left.id, right.id) == ("SN001_left", "SN001_right")
     assert left.subject == right.subject == "SN001"
-    assert video(left.id) == video(right.id)
+    assert left.video == right.video
     np.testing.assert_array_equal(left.labels.au, right.labels.au)
     assert any(note.startswith("1 clips are of the right camera") for note in corpus.notes)
     check(corpus)

@@ -37,6 +37,7 @@ def test_labels_and_what_is_known_of_a_clip_are_stored_as_read(corpus, tmp_path,
         "fps": 30.0,
         "split": "validation",
         "subject": "video2",
+        "video": "video2",
     }
     assert [store.record(clip).attrs["split"] for clip in store.clips()] == ["train", "validation", "test"]
 

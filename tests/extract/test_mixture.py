@@ -107,7 +107,10 @@ def test_weights_static_clips_and_corpora_reach_the_label_store(tmp_path):
     store = stores.open(tmp_path / "labels")
     attrs = store.record("a.c0").attrs
     assert (attrs["static"], attrs["weight"], attrs["corpus"]) == (True, 0.25, "expw")
-    assert store.record("b.c0").attrs.keys() == {"corpus", "fps", "split", "subject"}
+    assert (attrs["video"], attrs["scored"]) == ("a.c0", False)
+    other = store.record("b.c0").attrs
+    assert other.keys() == {"corpus", "fps", "split", "subject", "video"}
+    assert other["video"] == "affwild2.c0"
     heavier = replace(mixed, clips=(replace(mixed.clips[0], weight=0.5), *mixed.clips[1:]))
     assert write_labels(heavier, tmp_path / "labels").written == ("a.c0",)
 

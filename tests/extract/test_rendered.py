@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from train_rendered_backbone import Recipe
 
-from extract.backbones.train_rendered import Recipe
 from extract.corpora import load
 from extract.corpora.rendered import RenderSettings, action, render, tree
 from extract.corpora.rendered.canvas import Shot
@@ -175,6 +175,16 @@ def test_no_person_is_in_two_splits_and_tasks_are_annotated_on_different_overlap
         assert any(tasks and tasks != {"VA", "EXPR", "AU"} for tasks in annotated)
     assert any(role.id.endswith("_left") for role in roles)
     assert len({role.id for role in roles}) == len(roles)
+
+
+def test_the_subject_of_a_clip_is_the_person_drawn_and_its_video_is_another_thing(rendered):
+    clips = load("rendered", rendered, "abaw2").clips
+    assert {clip.id: clip.subject for clip in clips} == {
+        role.id: f"person{role.person}" for role in cast(TINY)
+    }
+    left, right = (clip for clip in clips if clip.id in ("video3_left", "video3_right"))
+    assert left.video == right.video == "video3"
+    assert left.subject != right.subject
 
 
 def test_the_default_corpus_has_every_wart_of_the_real_one():

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_corpora import make_clip, make_corpus
 
-from extract.corpora.splits import Folds, check, divided, kfold, validate_on_test, video
+from extract.corpora.clip import video_of
+from extract.corpora.splits import Folds, check, divided, kfold, validate_on_test
 from stores.errors import ConfigError, CorpusError
 
 SUBJECTS = [f"SN{i:03d}" for i in range(1, 28)]
@@ -51,7 +52,7 @@ def test_left_and_right_of_one_video_stay_together():
     ids = [f"video{i}{side}" for i in range(40) for side in ("_left", "_right", "")]
     clips = [make_clip(i, subject="") for i in ids]
     found = assignment(clips, by="video", kfold=5)
-    assert {video(i) for i in ids} == {f"video{i}" for i in range(40)}
+    assert {video_of(i) for i in ids} == {f"video{i}" for i in range(40)}
     for i in range(40):
         assert len({found[f"video{i}{side}"] for side in ("_left", "_right", "")}) == 1
     assert set(found.values()) == {"train", "validation"}
@@ -59,8 +60,8 @@ def test_left_and_right_of_one_video_stay_together():
 
 @pytest.mark.parametrize("name", ["video45_1", "122-60-1920x1080-5", "6-30-1920x1080", "left_hand"])
 def test_only_left_and_right_at_the_end_are_sides_of_a_video(name):
-    assert video(name) == name
-    assert video(f"{name}_left") == name
+    assert video_of(name) == name
+    assert video_of(f"{name}_left") == name
 
 
 def test_the_test_split_is_not_divided():

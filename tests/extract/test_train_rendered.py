@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from train_rendered_backbone import Pupil, Recipe, augment, export, train
 
 from extract.backbones import registry
-from extract.backbones.train_rendered import Pupil, Recipe, augment, export, train
 from stores.errors import ConfigError
 
 

@@ -99,11 +99,3 @@ def divided(clips: Sequence[Clip]) -> list[str]:
         splits[clip.subject].add(clip.split)
     videos = [name for name, found in splits.items() if len(found) > 1]
     return [f"{len(videos)} videos have people in different splits: {some(videos)}"] if videos else []
-
-
-def video(clip: str) -> str:
-    """The video of a clip: its id less ``_left`` or ``_right``, the only marks of two annotated people."""
-    for suffix in ("_left", "_right"):
-        if clip.endswith(suffix):
-            return clip.removesuffix(suffix)
-    return clip

@@ -9,14 +9,14 @@ from pathlib import Path
 from extract.corpora.clip import Corpus
 from extract.corpora.readers.affwild2 import challenge
 from extract.corpora.rendered.cast import RenderSettings
-from extract.corpora.rendered.tree import is_rendered, render
+from extract.corpora.rendered.tree import drawn_people, is_rendered, render
 from stores.errors import ConfigError, CorpusError
 
 __all__ = ["RenderSettings", "is_rendered", "load", "render"]
 
 
 def load(root: Path, edition: str) -> Corpus:
-    """Reads a rendered tree with the Aff-Wild2 reader.
+    """Reads a rendered tree with the Aff-Wild2 reader; the subject of a clip is the person who was drawn.
 
     Args:
         root: folder that ``render`` filled.
@@ -32,4 +32,7 @@ def load(root: Path, edition: str) -> Corpus:
     if not is_rendered(root):
         msg = f"no finished rendering in {root}: run 'facets render {root}' (it takes up where it stopped)"
         raise CorpusError(msg)
-    return replace(challenge.load(root, edition), name="rendered")
+    people = drawn_people(root)
+    corpus = challenge.load(root, edition)
+    clips = tuple(replace(clip, subject=people.get(clip.id, "")) for clip in corpus.clips)
+    return replace(corpus, name="rendered", clips=clips)

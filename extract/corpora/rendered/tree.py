@@ -54,6 +54,20 @@ def is_rendered(root: Path) -> bool:
     return (root / _MARKER).is_file()
 
 
+def drawn_people(root: Path) -> dict[str, str]:
+    """Returns clip -> name of the person who is drawn in it, of a finished rendering.
+
+    Raises:
+        CorpusError: ``rendered.json`` is damaged, or another renderer wrote it.
+    """
+    marker = root / _MARKER
+    found = _read(marker)
+    if not isinstance(found, dict) or found.get("renderer") != RENDERER_VERSION:
+        msg = f"{marker} is not of this renderer ({found}): delete the folder and render again"
+        raise CorpusError(msg)
+    return {role.id: f"person{role.person}" for role in cast(RenderSettings(**found["settings"]))}
+
+
 def render(
     root: Path, settings: RenderSettings | None = None, workers: int = 0, progress: Progress = silent
 ) -> tuple[Role, ...]:

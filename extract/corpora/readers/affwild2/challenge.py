@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.corpora.clip import Clip, Corpus, CropFrames, Split
+from extract.corpora.clip import Clip, Corpus, CropFrames, Split, video_of
 from extract.corpora.parsing import annotation, crop_folders
 from extract.corpora.parsing.annotation import TASKS, Table, Task
 from extract.corpora.parsing.crop_folders import some
@@ -169,8 +169,9 @@ def load(root: Path, edition: str) -> Corpus:
                 CropFrames(crops_root / clip_id, timeline),
                 annotation.to_labels(labels, frames, len(names.aus)),
                 FPS if origin is None else origin.fps,
-                crop_folders.video(clip_id) if origin is None else origin.video,
+                video_of(clip_id) if origin is None else origin.video,
                 origin=None if origin is None else origin.attrs,
+                video="" if origin is None else origin.video,
             )
         )
     if not clips:

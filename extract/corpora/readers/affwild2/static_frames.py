@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.corpora.clip import Clip, Corpus, CropFrames, Labels, Split
+from extract.corpora.clip import Clip, Corpus, CropFrames, Labels, Split, video_of
 from extract.corpora.parsing import annotation, crop_folders
 from extract.corpora.parsing.crop_folders import some
 from extract.corpora.readers.affwild2 import counts, test_lists
@@ -163,7 +163,7 @@ def load(root: Path, edition: str) -> Corpus:
             contradicting = _join(labels, files[split], parts[split])
             seen.contradicting[split] += (parts[split][contradicting] + 2).tolist()
         frames = CropFrames(crops_root / clip_id, timeline)
-        clips.append(Clip(clip_id, split, frames, labels, FPS, crop_folders.video(clip_id)))
+        clips.append(Clip(clip_id, split, frames, labels, FPS, video_of(clip_id)))
 
     notes = _notes(files, seen, sorted(set(folders) - rows.keys())) + crop_folders.divided(clips)
     found = _counts(files) + test_lists.counts(lists)
