@@ -1,4 +1,4 @@
-"""Splits of a corpus: k folds, or its test split to validate on, and the check that nobody is on both sides."""
+"""Splits of a corpus: folds, or its test split to validate on, and the check that nobody is on both."""
 
 import hashlib
 import logging
