@@ -40,8 +40,9 @@ def check_facets(words):
     context = click.Context(command, info_name=path)
     while isinstance(command, click.Group):
         name, *words = words
-        assert name in command.commands, f"{path} has no command {name}"
-        command, path = command.commands[name], f"{path} {name}"
+        inner = command.get_command(context, name)
+        assert inner is not None, f"{path} has no command {name}"
+        command, path = inner, f"{path} {name}"
         context = click.Context(command, parent=context, info_name=path)
     given, rest, _ = command.make_parser(context).parse_args(list(words))
     given = {name: value for name, value in given.items() if isinstance(value, str | list | tuple | bool)}
