@@ -1,6 +1,6 @@
 """The best score that a predictor can expect without seeing an image, from label frequencies alone.
 
-Not a baseline that was trained: a floor, to be printed beside a table, below which a result shows nothing.
+It is a floor to be printed beside a table: a result below it shows nothing.
 
 Each number is the maximum over all predictors that ignore the input (constant, always on, majority, or drawn
 at random with any fixed probabilities), in the limit of many frames, and knowing the frequencies of the very
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stores.editions import Edition
 from stores.editions import edition as edition_named
-from temporal.metrics import AU_F1_SHARE, EXPR_F1_SHARE
+from temporal.metrics import F1_SHARES
 from temporal.tasks import TASKS
 
 Floats = NDArray[np.float64]
@@ -100,8 +100,11 @@ def chance_levels(labels: Mapping[str, ArrayLike], edition: str | Edition) -> di
         if spec.metric == "ccc":
             best[name] = {"ccc": 0.0}
             continue
-        shares = AU_F1_SHARE if spec.metric == "binary" else EXPR_F1_SHARE
-        for key, share in {"f1": 1.0, "accuracy": 0.0, "total": shares[rules.scoring]}.items():
+        for key, share in {
+            "f1": 1.0,
+            "accuracy": 0.0,
+            "total": F1_SHARES[spec.metric][rules.scoring],
+        }.items():
             best.setdefault(name, {})[key] = (
                 binary_chance(labels[name], share)
                 if spec.metric == "binary"
