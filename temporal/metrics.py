@@ -269,7 +269,7 @@ def _check_decided(task: str, y: NDArray[Any], p: NDArray[Any], values: int) -> 
     # Comparisons with NaN are False and argmax takes it for the largest: neither is a decision.
     unclear = np.isnan(p)
     if unclear.any() and unclear[y >= 0].any():
-        msg = f"predictions of {task} on {(unclear[y >= 0]).sum()} labelled values are NaN: mask those labels"
+        msg = f"{unclear[y >= 0].sum()} predictions of {task} with a label are NaN: mask those labels"
         raise ConfigError(msg)
 
 

@@ -160,7 +160,7 @@ def _out_of_memory(error: Exception) -> bool:
 def _failed(run: Run, reason: str, device: torch.device) -> RunResult:
     logger.warning("%s, seed %d: %s", run.name, run.seed, reason)
     return RunResult(
-        run, "failed", reason, {}, math.nan, 0, 0, [], {}, None, 0.0, str(device), torch.get_num_threads()
+        run, "failed", reason, {}, math.nan, 0, 0, [], {}, {}, None, 0.0, str(device), torch.get_num_threads()
     )
 
 

@@ -1,7 +1,4 @@
-"""What comes out of training one run.
-
-Not what is written of it, which is ``temporal.inference.checkpoint``.
-"""
+"""The outcome of training one run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from temporal.inference.model import TrainedModel
-from temporal.metrics import Metrics
+from temporal.metrics import Metrics, Units
 from temporal.settings import Run
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What came out of one run.
+    """The outcome of one run.
 
     Attributes:
         run: what was asked for.
@@ -30,6 +27,8 @@ class RunResult:
         epochs: epochs trained.
         history: one row per epoch: epoch, loss, loss per task, score, ccc or f1, accuracy, total per task.
         predictions: per validation clip and task, (T,) for V and A, (T, K) probabilities for AU and EXPR.
+        units: per validation clip and task the sums that its scores are functions of, see
+            ``metrics.unit_sums``: ``metrics.scores_of(metrics.pooled(units.values()), ...)`` is ``metrics``.
         model: the weights of the best epoch.
         seconds: this run's share of the wall clock: each epoch's time divided by the replicas that shared it.
         device: where it trained.
@@ -47,6 +46,7 @@ class RunResult:
     epochs: int
     history: Sequence[Mapping[str, Any]]
     predictions: Mapping[str, Mapping[str, NDArray[np.float32]]] = field(repr=False)
+    units: Units = field(repr=False)
     model: TrainedModel | None = field(repr=False)
     seconds: float
     device: str

@@ -22,7 +22,7 @@ from temporal.data.bank import Bank, Split, Standardiser, minibatches
 from temporal.data.windows import Ints, Windows, cut, epoch_batches
 from temporal.inference import frames
 from temporal.inference.model import TrainedModel
-from temporal.metrics import Metrics, score, totals
+from temporal.metrics import Metrics, score, totals, unit_sums
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.train.fused import Stack, build
@@ -251,12 +251,12 @@ class StackTraining:
         if state.failure:
             logger.warning("%s, seed %d: %s", run.name, run.seed, state.failure)
             return RunResult(
-                run, "failed", state.failure, {}, math.nan, 0, epoch, state.history, {}, None, state.seconds,
-                str(self.device), threads, state.failed_step,
+                run, "failed", state.failure, {}, math.nan, 0, epoch, state.history, {}, {}, None,
+                state.seconds, str(self.device), threads, state.failed_step,
             )  # fmt: skip
         if state.stopped:
             return RunResult(
-                run, "stopped", "", {}, state.score, state.best_epoch, epoch, state.history, {}, None,
+                run, "stopped", "", {}, state.score, state.best_epoch, epoch, state.history, {}, {}, None,
                 state.seconds, str(self.device), threads,
             )  # fmt: skip
         split = self.bank.validation
@@ -264,9 +264,10 @@ class StackTraining:
             clip: {task: values[first:end] for task, values in state.predictions.items()}
             for clip, first, end in zip(split.clips, split.offsets[:-1], split.offsets[1:], strict=True)
         }
+        units = unit_sums(self.labels, state.predictions, split.clips, split.offsets, self.rules)
         return RunResult(
             run, "done", "", state.metrics, state.score, state.best_epoch, epoch, state.history, predictions,
-            self._model(row), state.seconds, str(self.device), threads,
+            units, self._model(row), state.seconds, str(self.device), threads,
         )  # fmt: skip
 
     def _model(self, row: int) -> TrainedModel:

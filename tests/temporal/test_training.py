@@ -60,6 +60,9 @@ def test_results_hold_what_they_promise(bank, results):
         labels = {t: split.labels[TASKS[t].array].numpy() for t in run.tasks}
         assert metrics.totals(labels, joined, "abaw2") == result.metrics
         assert metrics.score(result.metrics) == result.score
+        assert list(result.units) == list(split.clips)
+        summed = metrics.scores_of(metrics.pooled(result.units.values()), "abaw2")
+        assert metrics.score(summed) == pytest.approx(result.score, abs=1e-12)
         assert result.seconds > 0
 
 
