@@ -138,7 +138,7 @@ def extract_clips(
         clips: what to extract.
         backbone: the network; it is moved to ``device``.
         store: a feature store of ``backbone.feature_spec(...)``.
-        device: ``cpu``, ``cuda``, ``cuda:N`` or ``auto``.
+        device: of torch; ``pipeline.device`` finds the one that is configured.
         batch_size: frames per pass of the network.
         decode_threads: None for one on the CPU, where the network is a hundred times slower than the
             decoder, and for as many as there are cores, 16 at most, on a GPU.
@@ -153,12 +153,12 @@ def extract_clips(
     Raises:
         SpecMismatch: the store is of another backbone, weights or preprocessing; names both values.
         CorpusError: a clip has no frames.
-        ConfigError: no such device, a batch size or thread count below 1, or a precision that the device
+        ConfigError: a batch size or thread count below 1, or a precision that the device
             does not have or in which the features come out otherwise.
         StoreError: the store cannot be written.
     """
     began = time.perf_counter()
-    target = resolve_device(device)
+    target = torch.device(device)
     if decode_threads is None:
         decode_threads = min(16, os.cpu_count() or 1) if target.type == "cuda" else 1
     if batch_size < 1 or decode_threads < 1:
@@ -278,28 +278,6 @@ def duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """The torch device of ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        ConfigError: no such device, or not on this machine.
-    """
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        target = torch.device(device)
-    except RuntimeError as error:
-        msg = f"unknown device {device!r}: expected auto, cpu, cuda or cuda:N"
-        raise ConfigError(msg) from error
-    if target.type not in ("cpu", "cuda"):
-        msg = f"device {device}: expected auto, cpu, cuda or cuda:N"
-        raise ConfigError(msg)
-    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
-        msg = f"device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu or auto"
-        raise ConfigError(msg)
-    return target
 
 
 def plan(

@@ -100,8 +100,8 @@ def measure(backbone: "Backbone", clips: "Sequence[Clip]", settings: Features) -
     import torch
 
     from extract.decode import DecodeError, decode_file
-    from extract.engine import resolve_device
     from extract.network import Network
+    from pipeline.device import resolve_device
 
     device = resolve_device(settings.device)
     threads = min(16, os.cpu_count() or 1) if device.type == "cuda" else 1  # as the engine does

@@ -119,7 +119,7 @@ def is_static(clip: str, labels: Store | None) -> bool:
 
 def _load_model(run: FinishedRun, features: Store, device: str) -> Any:
     import temporal
-    from extract.engine import resolve_device
+    from pipeline.device import resolve_device
 
     if not isinstance(features.spec, FeatureSpec):
         msg = f"{features.path} holds {features.spec.kind}: expected the feature store of the run"

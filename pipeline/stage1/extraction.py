@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.cluster import Cluster, connected, run_tasks
 from pipeline.config import Features
+from pipeline.device import resolve_device
 from stores.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def extract_here(
         crops,
         backbone,
         store,
-        device=settings.device,
+        device=resolve_device(settings.device),
         batch_size=settings.batch_size,
         precision=settings.precision,
         compiled=settings.compile,

@@ -118,7 +118,7 @@ def trainer(
     cluster: Cluster | None, work: Work, data: Data, progress: Progress
 ) -> Iterator[tuple[int, dict[str, Json], Train]]:
     """Yields how many groups train at a time, what their results rest on, and what trains them."""
-    from extract.engine import resolve_device
+    from pipeline.device import resolve_device
     from temporal import machine
 
     asked = work.config.training
@@ -144,7 +144,7 @@ def trainer(
 def load_bank(*, place: WorkDir, data: Data, device: str, placement: "Placement | Literal['auto']") -> "Bank":
     """Returns what a training reads of the stores."""
     import temporal
-    from extract.engine import resolve_device
+    from pipeline.device import resolve_device
 
     return temporal.load_bank(
         data.features,
@@ -273,7 +273,7 @@ def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
     if asked != "auto" or not runs:
         return 1 if asked == "auto" else asked
 
-    from extract.engine import resolve_device
+    from pipeline.device import resolve_device
     from temporal.data.placement import dtype_of
     from temporal.tasks import TASKS
     from temporal.train.memory import features_on, replicas_that_fit

@@ -85,7 +85,7 @@ def halving_lines(planned: Sequence[PlannedRun], halving: Halving) -> list[str]:
 
 def cost_lines(config: Config, data: Data, stacks: Sequence[Sequence[PlannedRun]]) -> list[str]:
     """Returns the groups and what training them costs, measured once per kind of group."""
-    from extract.engine import resolve_device
+    from pipeline.device import resolve_device
     from pipeline.stage2.trainer import run_settings, training_settings
     from temporal.train.estimate import Estimate, Shapes, estimate
 

@@ -20,8 +20,10 @@ from pipeline import cluster
 from pipeline.cli import facets
 from pipeline.cluster import Cluster
 from pipeline.configfile import load
+from pipeline.device import resolve_device
 from pipeline.stage1 import extraction
 from pipeline.stage1.extraction import Work, extract_on, shards
+from stores.errors import ConfigError
 from stores.testing import feature_spec
 
 pytestmark = [
@@ -162,3 +164,10 @@ def test_tasks_hold_every_clip_once_the_longest_first_and_short_ones_together():
     lengths = [sum(len(clip.frames) for clip in task) for task in tasks]
     assert lengths == [6300, 5600, 4900, 4200, 3500, 2800, 3500, 700]
     assert all(lengths[i] <= extraction.FRAMES_PER_TASK for i, task in enumerate(tasks) if len(task) > 1)
+
+
+def test_devices_that_are_not_there_are_refused():
+    assert resolve_device("auto").type in ("cpu", "cuda")
+    for name in ("gpu", "mps", "cuda:99"):
+        with pytest.raises(ConfigError, match=name):
+            resolve_device(name)
