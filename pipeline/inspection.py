@@ -110,7 +110,7 @@ def count_runs(config: Config, place: WorkDir) -> dict[str, int] | str:
     except StoreError as error:  # such as features that were interrupted: just what a reader wants to be told
         return str(error)
     found = Counter(status(place.runs / run.run_id, run.bracket) for run in plan(config, digests))
-    return {"planned": found.total(), **{name: found[name] for name in ("finished", "failed", "missing")}}
+    return {"planned": found.total(), **{name: found[name] for name in ("done", "failed", "missing")}}
 
 
 def verify_stores(

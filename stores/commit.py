@@ -88,6 +88,18 @@ def write_document(path: Path, data: bytes) -> None:
         raise OSError(errno.EIO, "the disk gives back other bytes than were written", os.fspath(path))
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Puts ``data`` at ``path`` in one step: a reader, also after a crash, finds the old or the new content.
+
+    Raises:
+        OSError: the file could not be written; the old one is still there.
+    """
+    with temporary(path.parent, path.name) as new:
+        write_file(new, [data])
+        new.replace(path)
+    sync_folder(path.parent)
+
+
 def _write_all(descriptor: int, blocks: list[memoryview]) -> None:
     # Many blocks in one call: the kernel then caches the file in larger pieces, read 1.2 times as fast.
     while blocks:

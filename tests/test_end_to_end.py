@@ -22,7 +22,14 @@ CLIPS = {"Train_Set": ["one", "two_left", "two_right"], "Validation_Set": ["thre
 AUS = "AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26"
 EXPRESSIONS = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise"
 ROWS = [{"tasks": ["V"]}, {"tasks": ["EXPR"]}, {"tasks": ["A", "AU"], "attention": True}]
-RUN_FILES = {"config.json", "metrics.jsonl", "model.safetensors", "predictions.h5", "result.json"}
+RUN_FILES = {
+    "config.json",
+    "metrics.jsonl",
+    "model.safetensors",
+    "predictions.h5",
+    "result.json",
+    "units.npz",
+}
 
 
 def write_tree(root):
@@ -145,7 +152,7 @@ def results(work):
 def test_features_then_sweep_then_table_print_one_row_per_combination(way):
     answers, work = way
     assert {name: code for name, (code, _, _) in answers.items()} == dict.fromkeys(answers, DONE)
-    assert "3 rows x 2 seeds = 6 runs: 0 finished, 6 unfinished" in answers["plan"][1]
+    assert "3 rows x 2 seeds = 6 runs: 0 done, 6 unfinished" in answers["plan"][1]
     printed = answers["table"][1]
     assert [line.split("|")[1].strip() for line in printed.splitlines()[2:5]] == ["V", "EXPR", "A+AU+Attn"]
     assert printed == (work / "table.md").read_text()
@@ -207,7 +214,7 @@ def test_a_finished_sweep_and_its_table_need_no_torch(work, config):
 def test_info_and_verify_know_the_work_directory(facets, work):
     code, out, _ = facets("info", work=work)
     assert code == DONE
-    assert "6 planned, 6 finished, 0 failed, 0 missing" in out
+    assert "6 planned, 6 done, 0 failed, 0 missing" in out
     code, out, _ = facets("info", work / "labels", work=work)
     assert code == DONE
     assert "5 clips" in out
@@ -304,7 +311,7 @@ def test_reduced_features_are_kept_beside_the_features_whatever_places_them(face
     model = temporal.load(extracted / "runs" / done[0])
     assert model.standardiser.components.shape == (model.feature_spec.dim, 4)
     _, plan, _ = facets("sweep", *settings, "--set", "training.bank=device", "--dry-run", work=extracted)
-    assert "6 finished, 0 unfinished" in plan
+    assert "6 done, 0 unfinished" in plan
 
 
 def test_info_tells_how_far_a_work_directory_is_when_clips_lack_features(facets, extracted):

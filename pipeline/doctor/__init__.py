@@ -223,11 +223,11 @@ def _extraction(config: Config, place: WorkDir, corpus: "Corpus", backbone: "Bac
 
 def _draw(census: Census, name: str, path: Path) -> Path:
     from pipeline.doctor.figure import as_png
-    from pipeline.ledger import replace
+    from stores.commit import replace_file
 
     content = as_png(census, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, content)
+    replace_file(path, content)
     return path
 
 

@@ -8,17 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.ledger import PREDICTIONS_FORMAT, PREDICTIONS_VERSION, status
+from pipeline import ledger
 from stores import FeatureSpec, LabelSpec, Store, documents
 from stores.errors import ConfigError, SpecMismatch, StoreError
 
 Values = Mapping[str, NDArray[np.float32]]
 """Task -> (T,) values of V and A, (T, K) probabilities of AU and EXPR."""
-PREDICTIONS = "predictions.h5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ def open_run(runs: Path, run_id: str) -> FinishedRun:
         StoreError: its description is damaged.
     """
     folder = runs / run_id
-    if status(folder) != "finished":
+    if ledger.status(folder) != "done":
         msg = f"no finished run {run_id} in {runs}: 'facets sweep --dry-run' lists the runs"
         raise ConfigError(msg)
     config: Mapping[str, Any] = documents.read(folder / "config.json")
@@ -87,15 +85,14 @@ def predictor(
         SpecMismatch: the model was trained on features of another specification.
         StoreError: a file of the run is damaged, or of other features than those in the store.
     """
-    path = run.folder / PREDICTIONS
-    kept = _kept_clips(path)
+    kept = ledger.predicted_clips(run.folder)
     model: Any = None
 
     def predict(clip: str) -> Values:
         nonlocal model
         values: Values
         if clip in kept:
-            values = _read_kept(path, clip, features.record(clip).frames, run)
+            values = _read_kept(clip, features.record(clip).frames, run)
         else:
             if model is None:
                 model = _load_model(run, features, device)
@@ -129,32 +126,13 @@ def _load_model(run: FinishedRun, features: Store, device: str) -> Any:
     return model
 
 
-def _kept_clips(path: Path) -> frozenset[str]:
-    try:
-        with h5py.File(path) as file:
-            found = file.attrs.get("format"), file.attrs.get("version")
-            clips = frozenset(file)
-    except OSError as error:
-        msg = f"{path} cannot be read ({error}): delete {path.parent} and run the sweep again"
-        raise StoreError(msg) from error
-    if found != (PREDICTIONS_FORMAT, PREDICTIONS_VERSION):
-        msg = f"{path} is of format {found}, expected {(PREDICTIONS_FORMAT, PREDICTIONS_VERSION)}"
-        raise StoreError(msg)
-    return clips
-
-
-def _read_kept(path: Path, clip: str, frames: int, run: FinishedRun) -> Values:
-    try:
-        with h5py.File(path) as file:
-            found = {task: file[clip][task][:] for task in run.tasks}
-    except (OSError, KeyError) as error:
-        msg = f"{path}: clip {clip} cannot be read ({error}): delete {path.parent} and run the sweep again"
-        raise StoreError(msg) from error
+def _read_kept(clip: str, frames: int, run: FinishedRun) -> Values:
+    found = ledger.predictions(run.folder, clip, run.tasks)
     for task, values in found.items():
         if len(values) != frames:
             msg = (
-                f"{path}: clip {clip} has {len(values)} predictions of {task}, its features {frames} frames:"
-                " the run is of other features; run the sweep again"
+                f"{run.folder}: clip {clip} has {len(values)} predictions of {task}, its features {frames}"
+                " frames: the run is of other features; run the sweep again"
             )
             raise StoreError(msg)
     return found

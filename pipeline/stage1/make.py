@@ -13,11 +13,11 @@ import stores
 from pipeline.cluster import Cluster, threads_of
 from pipeline.config import Config
 from pipeline.data import disagreements, open_stores, records_of
-from pipeline.ledger import replace
 from pipeline.stage1.extraction import Work, extract_here, extract_on, load_backbone
 from pipeline.stage1.reading import read_corpus, section
 from pipeline.workdir import WorkDir
 from stores import FeatureSpec, documents
+from stores.commit import replace_file
 from stores.errors import ConfigError, SpecMismatch
 from stores.progress import Progress, silent
 
@@ -143,7 +143,7 @@ def make_labels(config: Config, place: WorkDir, progress: Progress) -> "tuple[Co
     ):
         content = documents.render(document)
         if not path.exists() or path.read_bytes() != content:
-            replace(path, content)
+            replace_file(path, content)
     return corpus, report
 
 

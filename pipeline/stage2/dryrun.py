@@ -51,7 +51,7 @@ def describe_plan(config: Config, place: WorkDir) -> str:
         ),
         "",
         f"{len(rows)} rows x {len(config.sweep.seeds)} seeds = {len(planned)} runs:"
-        f" {counts['finished']} finished, {len(left)} unfinished"
+        f" {counts['done']} done, {len(left)} unfinished"
         + "".join(f", {counts[state]} {state}" for state in ("failed", "stopped") if counts[state]),
     ]
     if config.sweep.halving is not None:

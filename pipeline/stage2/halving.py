@@ -9,7 +9,6 @@ all. Learning rates follow the schedule of the full length, and a run that is ne
 would be without halving.
 """
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -122,8 +121,4 @@ def past_scores(folder: Path, run: PlannedRun) -> Sequence[float]:
         raise FacetsError(msg)
     if status == "failed":
         return ()
-    if status == "stopped":
-        return [float(score) for score in json.loads((home / ledger.STOPPED).read_bytes())["scores"]]
-    lines = (home / ledger.HISTORY).read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line)["score"] for line in lines]
-    return [math.nan if score is None else float(score) for score in found]
+    return ledger.epoch_scores(home, run)

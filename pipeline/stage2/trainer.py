@@ -168,6 +168,7 @@ def commit(place: WorkDir, data: Data, run: PlannedRun, result: "RunResult", rep
         record,
         result.history,
         result.predictions,
+        result.units,
         names,
         lambda folder: temporal.save(result, folder),
     )

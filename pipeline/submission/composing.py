@@ -14,13 +14,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.ledger import replace, write_json
+from pipeline.ledger import write_json
 from pipeline.prediction.finished import is_static, predictor
 from pipeline.submission.filling import Missing, fill
 from pipeline.submission.formats import SUFFIX, Format
 from pipeline.submission.lists import Listing
 from pipeline.submission.sources import Source
 from stores import Store
+from stores.commit import replace_file
 from stores.errors import ConfigError
 from stores.progress import Progress, silent
 
@@ -241,12 +242,12 @@ def _write(
     path.parent.mkdir(parents=True, exist_ok=True)
     if not form.clipwise:
         rows = map(",".join, zip(listing.names, texts, strict=True))
-        replace(path, _content(listing.header, rows))
+        replace_file(path, _content(listing.header, rows))
         return
     path.mkdir(exist_ok=True)
     for one in wanted:
         first, end = int(one.rows[0]), int(one.rows[-1]) + 1
-        replace(path / (one.clip + SUFFIX), _content(listing.header, iter(texts[first:end])))
+        replace_file(path / (one.clip + SUFFIX), _content(listing.header, iter(texts[first:end])))
 
 
 def _content(header: str, rows: Iterator[str]) -> bytes:

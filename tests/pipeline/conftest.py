@@ -61,6 +61,6 @@ def trained_run(tmp_path_factory):
     result = temporal.fit(bank, [Run(("V", "A", "AU", "EXPR"), attention=True)], tiny)[0]
     run = folder / "runs" / "0123456789ab"
     temporal.save(result, run)
-    write_predictions(run / "predictions.h5", result.predictions, {})
+    write_predictions(run, result.predictions, {})
     (run / RESULT).write_text("{}")
     return folder, features, result

@@ -68,7 +68,7 @@ def make_run(runs, run_id, rules, predictions, thresholds=0.5):
             "thresholds": {"AU": aus} if "AU" in tasks else {},
         },
     )
-    write_predictions(folder / "predictions.h5", predictions, {"run_id": run_id})
+    write_predictions(folder, predictions, {"run_id": run_id})
     (folder / RESULT).write_text(json.dumps({"run_id": run_id}))
 
 

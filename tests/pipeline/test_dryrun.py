@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from fabricated_runs import write_result
 from random_stores import FAST, random_work
 
 from pipeline import ledger
@@ -49,7 +50,7 @@ def test_the_dry_run_lists_rows_counts_groups_and_costs_and_writes_nothing(work)
         "V", "V hop=8", "V lr=0.0001", "V hop=8 lr=0.0001",
         "A+AU", "A+AU hop=8", "A+AU lr=0.0001", "A+AU hop=8 lr=0.0001",
     ]  # fmt: skip
-    assert "8 rows x 2 seeds = 16 runs: 0 finished, 16 unfinished" in lines
+    assert "8 rows x 2 seeds = 16 runs: 0 done, 16 unfinished" in lines
     head = next(i for i, line in enumerate(lines) if line.startswith("group"))
     assert [line.split()[:3] for line in lines[head + 1 : head + 3]] == [["1", "8", "2"], ["2", "8", "2"]]
     assert lines[head + 2].endswith("hop=8")
@@ -61,16 +62,14 @@ def test_what_is_finished_failed_or_stopped_is_told_and_only_the_rest_is_costed(
     place = work_dir(config, work)
     runs = plan(config, open_data(place).digests)
     for run in runs[:3]:
-        (place.runs / run.run_id).mkdir(parents=True)
-        (place.runs / run.run_id / "result.json").write_text("{}")
+        write_result(place.runs, run, 0.5)
     ledger.commit_error(place.runs / runs[3].run_id, runs[3], "broken", "RuntimeError")
     ledger.commit_stopped(place.runs / runs[4].run_id, runs[4], [0.1], 1)
     text = describe_plan(config, place)
-    assert "16 runs: 3 finished, 12 unfinished, 1 failed, 1 stopped" in text
+    assert "16 runs: 3 done, 12 unfinished, 1 failed, 1 stopped" in text
     for run in runs[4:]:
-        (place.runs / run.run_id).mkdir(parents=True, exist_ok=True)
-        (place.runs / run.run_id / "result.json").write_text("{}")
-    (place.runs / runs[3].run_id / "result.json").write_text("{}")
+        write_result(place.runs, run, 0.5)
+    write_result(place.runs, runs[3], 0.5)
     assert describe_plan(config, place).endswith("nothing is left to train")
 
 

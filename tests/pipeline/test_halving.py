@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from fabricated_runs import write_result
 from hypothesis import given
 from hypothesis import strategies as st
 from random_stores import FAST, random_work
@@ -94,10 +95,9 @@ def test_the_rule_stops_nobody_between_rungs_and_only_runs_that_train(tmp_path):
 @pytest.fixture
 def trained(tmp_path):
     def trained(run, scores):
-        folder = tmp_path / run.run_id
-        folder.mkdir()
-        (folder / "metrics.jsonl").write_text("".join(json.dumps({"score": s}) + "\n" for s in scores))
-        (folder / "result.json").write_text("{}")
+        write_result(tmp_path, run, 0.5)
+        lines = "".join(json.dumps({"score": s}) + "\n" for s in scores)
+        (tmp_path / run.run_id / "metrics.jsonl").write_text(lines)
 
     return trained
 
@@ -146,7 +146,7 @@ def sweep(tmp_path):
         config = load("demo", [FAST, "training.patience=0", setting])
         place = work_dir(config, tmp_path)
         assert run_sweep(config, place, progress) == {}
-        states = {"finished": [], "stopped": [], "missing": []}
+        states = {"done": [], "stopped": [], "missing": []}
         for run in plan(config, open_data(place).digests):
             states[ledger.status(place.runs / run.run_id, run.bracket)].append(run)
         return states
@@ -167,9 +167,9 @@ def bytes_of(folder):
 
 def test_a_halved_sweep_finishes_one_setting_of_each_combination_with_all_its_seeds(sweep, tmp_path):
     states = sweep(HALVED)
-    assert (len(states["finished"]), len(states["stopped"])) == (4, 12)
+    assert (len(states["done"]), len(states["stopped"])) == (4, 12)
     for tasks in (("V",), ("A", "AU")):
-        kept = [run for run in states["finished"] if run.tasks == tasks]
+        kept = [run for run in states["done"] if run.tasks == tasks]
         assert len(kept) == 2
         assert len({run.name for run in kept}) == 1
     epochs = {
@@ -183,11 +183,11 @@ def test_a_halved_sweep_finishes_one_setting_of_each_combination_with_all_its_se
 
 
 def test_a_survivor_has_the_result_that_it_has_in_the_full_sweep(sweep, tmp_path):
-    results = [tmp_path / "runs" / run.run_id / "result.json" for run in sweep(HALVED)["finished"]]
+    results = [tmp_path / "runs" / run.run_id / "result.json" for run in sweep(HALVED)["done"]]
     halved = [json.loads(path.read_bytes()) for path in results]
     for path in results:
         path.unlink()
-    assert len(sweep(RATES % "")["finished"]) == 16
+    assert len(sweep(RATES % "")["done"]) == 16
     assert not list((tmp_path / "runs").rglob("stopped.json"))
     for path, before in zip(results, halved, strict=True):
         full = json.loads(path.read_bytes())
@@ -196,7 +196,7 @@ def test_a_survivor_has_the_result_that_it_has_in_the_full_sweep(sweep, tmp_path
 
 
 def test_a_halved_sweep_that_is_interrupted_keeps_the_same_settings(sweep, tmp_path):
-    names = {run.name for run in sweep(HALVED)["finished"]}
+    names = {run.name for run in sweep(HALVED)["done"]}
     shutil.rmtree(tmp_path / "runs")
     seen = []
 
@@ -208,4 +208,4 @@ def test_a_halved_sweep_that_is_interrupted_keeps_the_same_settings(sweep, tmp_p
     with pytest.raises(KeyboardInterrupt):
         sweep(HALVED, interrupt)
     assert list((tmp_path / "runs").rglob("stopped.json"))
-    assert {run.name for run in sweep(HALVED)["finished"]} == names
+    assert {run.name for run in sweep(HALVED)["done"]} == names

@@ -96,7 +96,7 @@ def test_info_of_a_work_directory_has_the_same_schema(run, features, labels, tmp
     assert document.keys() == INFO_KEYS
     work = document["experiment"]
     assert work.keys() == WORK_KEYS
-    assert (work["runs"]["finished"], work["runs_unknown"], work["tables"]) == (0, None, [])
+    assert (work["runs"]["done"], work["runs_unknown"], work["tables"]) == (0, None, [])
     assert work["runs"]["planned"] == work["runs"]["missing"] > 0
     assert [found["kind"] for found in document["stores"]] == ["features", "labels"]
     assert [found["statistics"] is None for found in document["stores"]] == [False, True]

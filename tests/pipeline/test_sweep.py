@@ -81,8 +81,15 @@ def timeless(path):
 
 def test_a_sweep_leaves_results_and_nothing_else(alone):
     files = {name.split("/", 2)[2] for name in alone}
-    assert files == {"config.json", "metrics.jsonl", "model.safetensors", "predictions.h5", "result.json"}
-    assert len(alone) == 8 * 5
+    assert files == {
+        "config.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "predictions.h5",
+        "result.json",
+        "units.npz",
+    }
+    assert len(alone) == 8 * 6
 
 
 def test_a_result_says_what_computed_it(alone):
