@@ -46,6 +46,8 @@ class PlannedRun:
     settings: Mapping[str, Json]
     identity: Mapping[str, Json]
     bracket: str = ""
+    streams: tuple[str, ...] = ()
+    fold: int | None = None
 
 
 def planned_run(row: SweepRow, seed: int, data: Mapping[str, Json]) -> PlannedRun:

@@ -41,9 +41,10 @@ def doctor(
     work: Path | None,
     device: str | None,
 ) -> int:
-    """Check environment, configuration and corpus: what works, what does not, and what to do.
+    """Check environment, configuration and corpus.
 
-    CONFIG is the same as -c CONFIG. Draws the distributions of the labels into the work directory.
+    Every check says whether it passed, and the remedy if it did not. The distributions of the labels are
+    drawn into the work directory. CONFIG is the same as -c CONFIG.
     """
     from pipeline.bars import bars
     from pipeline.doctor import examine, listing

@@ -50,7 +50,7 @@ def features(
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print what would be trained, and an estimate of time and memory; train nothing.",
+    help="Print the runs, their groups and an estimate of time and memory; train nothing.",
 )
 def sweep(
     source: str,
@@ -63,9 +63,10 @@ def sweep(
     only: tuple[str, ...],
     dry_run: bool,  # noqa: FBT001 (click passes flags by keyword)
 ) -> int:
-    """Train every run of the sweep that has no result yet, those that failed included.
+    """Train every run of the sweep that has no result yet.
 
-    A sweep that was stopped goes on from the last state of its groups.
+    Runs that failed are tried again. A sweep that was stopped goes on from the last saved state of its
+    groups.
     """
     from pipeline.bars import bars
     from pipeline.stage2.driver import run_sweep
@@ -84,10 +85,11 @@ def sweep(
 @click.command()
 @experiment_options
 def table(source: str, settings: tuple[str, ...], work: Path | None) -> int:
-    """Write and print the table of results; never trains."""
-    from pipeline.report.tabulate import failed_runs, make_table, show
+    """Print and write the table of results; train nothing."""
+    from pipeline.report.tabulate import make_table, show
+    from pipeline.report.wording import failures
 
     config, place = experiment(source, settings, work)
     built, written = make_table(config, place)
     show(built, written)
-    return listed("run", failed_runs(built))
+    return listed("run", failures(built))

@@ -62,10 +62,11 @@ from pipeline.commands.options import (
 )
 @debug_option
 def crop(videos: tuple[Path, ...], target: Path, fps: float | None, **options: Any) -> int:
-    """Cut aligned face crops out of VIDEOS (files, or folders of them) into TARGET.
+    """Cut aligned face crops out of videos.
 
-    TARGET is then a corpus root of kind affwild2: TARGET/cropped_aligned/<video>/00001.jpg is frame 0. The
-    same command goes on where it was stopped, and leaves unchanged videos alone.
+    VIDEOS are files, or folders of them. TARGET becomes a corpus root of kind affwild2, in which
+    TARGET/cropped_aligned/<video>/00001.jpg is frame 0. The same command goes on where it was stopped, and
+    leaves unchanged videos alone.
     """
     from fractions import Fraction
 
@@ -94,10 +95,10 @@ def crop(videos: tuple[Path, ...], target: Path, fps: float | None, **options: A
 )
 @debug_option
 def cut(kind: str, root: Path, margin: float) -> int:
-    """Cut the faces of a corpus of pictures out by the boxes that it lists.
+    """Cut the faces that a corpus of pictures lists as boxes.
 
-    KIND and ROOT are those of the corpus; crops go to ROOT/faces. Those that are there already stay as they
-    are, so that the same command goes on where it was stopped; with another margin it is refused.
+    KIND and ROOT are those of the corpus. Crops go to ROOT/faces. The same command goes on where it was
+    stopped: crops that are there already stay as they are. Another margin is refused.
     """
     import importlib
 
@@ -117,7 +118,10 @@ def cut(kind: str, root: Path, margin: float) -> int:
 @set_option
 @debug_option
 def render(directory: Path, source: str, settings: tuple[str, ...]) -> int:
-    """Draw the embedded corpus into DIRECTORY, as corpus.render says."""
+    """Draw the embedded corpus into DIRECTORY.
+
+    The section corpus.render of CONFIG says how many people and clips.
+    """
     from pipeline.bars import bars
     from pipeline.stage1.make import make_corpus
 

@@ -1,18 +1,15 @@
-"""A results table as files: Markdown, CSV, LaTeX, HTML and a bar chart, the same bytes for the same results.
-
-Not a place for numbers: everything printed is already in the ``pipeline.report.table.Table``.
-"""
+"""A table as files: Markdown, CSV, LaTeX, HTML and a bar chart, the same bytes for the same results."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pipeline.report.chart import as_png
-from pipeline.report.csv import as_long_csv, as_wide_csv
+from pipeline.report.chart import as_png, is_drawn
 from pipeline.report.html import as_html
 from pipeline.report.latex import as_latex
 from pipeline.report.markdown import as_markdown
-from pipeline.report.table import Table
+from pipeline.report.spreadsheet import as_long_csv, as_wide_csv
+from pipeline.report.summary import Table
 from stores.errors import ConfigError
 
 __all__ = ["FORMATS", "as_markdown", "write_table"]
@@ -27,7 +24,9 @@ FORMATS: Mapping[str, Mapping[str, Callable[[Table], str]]] = {
 
 
 def write_table(table: Table, folder: Path, formats: Sequence[str] = tuple(FORMATS)) -> list[Path]:
-    """Writes ``table`` in each of ``formats``, and always ``chart.png``; a file appears whole or not at all.
+    """Writes ``table`` in each of ``formats``, and ``chart.png``; a file appears whole or not at all.
+
+    A chart that shows this table already stays as it is.
 
     Args:
         table: the results.
@@ -35,7 +34,7 @@ def write_table(table: Table, folder: Path, formats: Sequence[str] = tuple(FORMA
         formats: some of ``md``, ``csv``, ``tex``, ``html``.
 
     Returns:
-        The files written, in the order of ``formats``, the chart last.
+        The files, in the order of ``formats``, the chart last.
 
     Raises:
         ConfigError: a format is unknown.
@@ -50,8 +49,12 @@ def write_table(table: Table, folder: Path, formats: Sequence[str] = tuple(FORMA
         for name in dict.fromkeys(formats)
         for file, write in FORMATS[name].items()
     }
-    contents["chart.png"] = as_png(table)
-    return [_replace(folder / file, content) for file, content in contents.items()]
+    chart = folder / "chart.png"
+    if not is_drawn(table, chart):
+        contents[chart.name] = as_png(table)
+    for file, content in contents.items():
+        _replace(folder / file, content)
+    return [*(folder / file for file in contents if file != chart.name), chart]
 
 
 def _replace(path: Path, content: bytes) -> Path:

@@ -1,15 +1,19 @@
 """The bar chart of a results table: one panel per score, one bar per combination, with spread and chance.
 
-Not interactive and not themed by the user's matplotlib settings: the same table gives the same PNG.
+The user's matplotlib settings do not change it: the same table gives the same PNG. A chart carries the digest
+of everything that it shows, so that one that is there already need not be drawn again.
 """
 
+import hashlib
+import importlib.metadata
 import io
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pipeline.report import wording
-from pipeline.report.scores import Column
-from pipeline.report.table import Row, Table
+from pipeline.report.summary import Row, Table
+from pipeline.scores import Column
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -28,6 +32,8 @@ COLOURS: dict[Kind, str] = {"single": "#999999", "joint": "#56B4E9", "attention"
 
 CHANCE_COLOUR = "#D55E00"
 DOTS_PER_INCH = 150
+HEAD, END = 1024, b"IEND\xaeB`\x82"
+"""Bytes at the start of a PNG that hold its comment, and how a whole one ends."""
 
 
 def kind(row: Row) -> Kind:
@@ -57,7 +63,28 @@ def trained_columns(table: Table) -> list[Column]:
 
 def charted_rows(table: Table) -> list[Row]:
     """Returns the rows of the charts: all but those that successive halving stopped with every seed."""
-    return [row for row in table.rows if row.count("stopped") < len(row.runs)]
+    return [row for row in table.rows if row.counts.get("stopped", 0) < row.planned]
+
+
+def digest(table: Table) -> str:
+    """Returns the SHA-256 of all that decides the bytes of the chart: numbers, words, code, library."""
+    shown = hashlib.sha256(Path(__file__).read_bytes())
+    shown.update(importlib.metadata.version("matplotlib").encode())
+    for column in trained_columns(table):
+        shown.update(repr((column.header, table.chance(column))).encode())
+        for row in charted_rows(table):
+            cell = row.cells.get(column)
+            bar = wording.no_score(row, column) if cell is None else (cell.mean, cell.sd, cell.best)
+            shown.update(repr((row.name, kind(row), bar)).encode())
+    return shown.hexdigest()
+
+
+def is_drawn(table: Table, path: Path) -> bool:
+    """Tells whether ``path`` is the whole chart of ``table``."""
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    return digest(table).encode() in content[:HEAD] and content.endswith(END)
 
 
 def as_png(table: Table) -> bytes:
@@ -87,7 +114,8 @@ def as_png(table: Table) -> bytes:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
         buffer = io.BytesIO()
         # Software would name the matplotlib version, and with it change the bytes
-        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+        metadata = {"Software": None, "Comment": digest(table)}
+        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata=metadata)
     return buffer.getvalue()
 
 

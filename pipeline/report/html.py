@@ -1,7 +1,4 @@
-"""The table as one HTML file: nothing is loaded from elsewhere, readable on light and dark screens.
-
-Not the words or the numbers of it: those are ``pipeline.report.wording`` and the table's own.
-"""
+"""The table as one HTML file: nothing is loaded from elsewhere, readable on light and dark screens."""
 
 from dataclasses import dataclass
 from importlib import resources
@@ -10,8 +7,8 @@ from jinja2 import Environment, StrictUndefined
 
 from pipeline.report import wording
 from pipeline.report.chart import LEGEND, charted_rows, kind, lower_limit, ticks, trained_columns
-from pipeline.report.scores import Column
-from pipeline.report.table import Cell, Row, Table
+from pipeline.report.summary import Cell, Row, Table
+from pipeline.scores import Column
 
 NAMES, LETTER, AXIS, BAR, MARGIN = 156, 7, 260, 20, 22
 """Chart geometry in CSS pixels: least width of names, width of a letter, of scores 0 to 1, height of a bar,
@@ -76,6 +73,7 @@ def as_html(table: Table) -> str:
     return (
         page.render(
             table=table,
+            blocks=wording.grids(table),
             panels=[_panel(table, column) for column in trained_columns(table)],
             apart=[column for column in apart if any(column.task in row.tasks for row in table.rows)],
             labels={

@@ -1,13 +1,10 @@
-"""The table in LaTeX with booktabs rules and footnotes below, to be included in a paper.
-
-Not a document: no preamble, and no package but booktabs is needed.
-"""
+"""The table in LaTeX with booktabs rules and footnotes below, to be included in a paper."""
 
 import re
 
 from pipeline.report import wording
-from pipeline.report.scores import Column
-from pipeline.report.table import Row, Table
+from pipeline.report.summary import Cell, Row, Table
+from pipeline.scores import Column
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -33,10 +30,15 @@ def as_latex(table: Table) -> str:
     """Returns the table and its footnotes as one LaTeX ``table``; the best score of each column is bold."""
     facts = table.provenance
     head = ["tag", "Best/Epochs", *(column.header for column in table.columns)]
-    body = [
-        [_escape(row.name), _escape(wording.epochs(row)), *(_cell(row, column) for column in table.columns)]
-        for row in table.rows
-    ]
+    blocks: list[str] = []
+    for title, cells, full in wording.grids(table):
+        if title:
+            blocks += [r"    \midrule", rf"    \multicolumn{{{len(head)}}}{{l}}{{{title}}} \\"]
+        blocks.append(r"    \midrule")
+        for row in table.rows:
+            line = [_escape(row.name), _escape(wording.epochs(row))]
+            line += [_cell(row, column, cells(row).get(column), full(row)) for column in table.columns]
+            blocks.append(f"    {' & '.join(line)} \\\\")
     notes = [rf"\textbf{{{title}:}} {_escape(text)}\par" for title, text in wording.footnotes(table)]
     lines = [
         r"% needs \usepackage{booktabs}",
@@ -48,8 +50,7 @@ def as_latex(table: Table) -> str:
         rf"  \begin{{tabular}}{{ll{'r' * len(table.columns)}}}",
         r"    \toprule",
         f"    {' & '.join(head)} \\\\",
-        r"    \midrule",
-        *(f"    {' & '.join(line)} \\\\" for line in body),
+        *blocks,
         r"    \bottomrule",
         r"  \end{tabular}",
         r"  \par\medskip",
@@ -62,14 +63,13 @@ def as_latex(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _cell(row: Row, column: Column) -> str:
-    cell = row.cells.get(column)
+def _cell(row: Row, column: Column, cell: Cell | None, full: int) -> str:
     if cell is None:
         return wording.no_score(row, column)
     mean = wording.decimal(cell.mean)
     mean = rf"\mathbf{{{mean}}}" if cell.best else mean
     sd = rf" \pm {wording.decimal(cell.sd)}" if cell.sd is not None else ""
-    n = "" if cell.n == len(row.runs) else f" (n={cell.n})"
+    n = "" if cell.n == full else f" (n={cell.n})"
     return f"${mean}{sd}${n}"
 
 

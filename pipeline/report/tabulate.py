@@ -6,7 +6,6 @@ trains.
 
 import importlib.metadata
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +16,7 @@ from pipeline.data import SCORED, Data, open_data
 from pipeline.plan import plan
 from pipeline.report import as_markdown, write_table
 from pipeline.report.scored import Scored, scored_split
-from pipeline.report.table import Provenance, Table, build_table
+from pipeline.report.summary import Provenance, Table, build_table
 from pipeline.rules import found_breaches, sentences
 from pipeline.stage1.reading import require_section
 from pipeline.workdir import WorkDir
@@ -105,16 +104,6 @@ def provenance(config: Config, data: Data, scored: Scored) -> Provenance:
         aus=data.label_spec.au_names,
         rules=tuple(sentences(config.table.edition, found_breaches(config, data, scored))),
     )
-
-
-def failed_runs(table: Table) -> Mapping[str, str]:
-    """Returns the runs that failed, with the reason."""
-    return {
-        f"{run.run_id} ({row.name}, seed {run.seed})": run.error
-        for row in table.rows
-        for run in row.runs
-        if run.status == "failed"
-    }
 
 
 def show(table: Table, written: list[Path]) -> None:

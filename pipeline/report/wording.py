@@ -1,10 +1,9 @@
-"""The words and number formats that all forms of the table share: cells without a score, epochs, footnotes.
+"""The words and number formats that all forms of the table share: empty cells, epochs, footnotes."""
 
-Not markup: no writer's escapes are applied here.
-"""
+from collections.abc import Callable, Mapping
 
-from pipeline.report.scores import PER_LABEL, Column, Status
-from pipeline.report.table import Row, Table
+from pipeline.report.summary import Cell, Row, Table
+from pipeline.scores import PER_LABEL, Column
 
 NOT_TRAINED = "---"
 
@@ -14,7 +13,7 @@ TRACK_SCORES = {
 }
 """What the score of a track is made of, see ``temporal.metrics.track_total``."""
 
-UNSCORED: tuple[Status, ...] = ("failed", "missing", "stopped")
+UNSCORED = ("failed", "missing", "stopped")
 """What keeps a run from having scores, the gravest first."""
 
 BUNDLED_BACKBONE = "narrow_resnet50"
@@ -35,12 +34,12 @@ def no_score(row: Row, column: Column) -> str:
     """Returns what stands in a cell that has no score: not trained, failed, stopped or missing."""
     if not column.trained_by(row.tasks):
         return NOT_TRAINED
-    return next((status for status in UNSCORED if row.count(status)), "undefined")
+    return next((status for status in UNSCORED if row.counts.get(status)), "undefined")
 
 
 def shortfall(row: Row) -> list[str]:
     """Returns what keeps a row from being complete, such as ``["failed (1/3)"]``; empty if nothing does."""
-    return [f"{status} ({n}/{len(row.runs)})" for status in UNSCORED if (n := row.count(status))]
+    return [f"{status} ({n}/{row.planned})" for status in UNSCORED if (n := row.counts.get(status))]
 
 
 def epochs(row: Row) -> str:
@@ -64,13 +63,28 @@ def footnotes(table: Table) -> list[tuple[str, str]]:
     if text := _stopped(table):
         notes.insert(1, ("Stopped", text))
     notes += [("Rules", sentence) for sentence in facts.rules]
-    for row in table.rows:
-        notes += [
-            ("Failed", f"{row.name}, seed {run.seed} (run {run.run_id}): {run.error}")
-            for run in row.runs
-            if run.status == "failed"
-        ]
-    return notes
+    return notes + [("Failed", f"{name}: {error}") for name, error in failures(table).items()]
+
+
+def failures(table: Table) -> dict[str, str]:
+    """Returns the runs that failed, such as ``V, seed 1 (run 0123456789ab)``, with the reason."""
+    failed = table.each_run[table.each_run.status == "failed"]
+    fold = "" if table.pooled is None else ", fold {0.fold}"
+    return {
+        ("{0.row}, seed {0.seed}" + fold + " (run {0.run_id})").format(run): run.error
+        for run in failed.itertuples()
+    }
+
+
+def grids(table: Table) -> list[tuple[str, Callable[[Row], Mapping[Column, Cell]], Callable[[Row], int]]]:
+    """Returns the blocks of the table: title, the cells of a row, and how many values a full cell has."""
+    found: list[tuple[str, Callable[[Row], Mapping[Column, Cell]], Callable[[Row], int]]] = [
+        ("", lambda row: row.cells, lambda row: row.seeds)
+    ]
+    if table.pooled is not None:
+        count = int(table.runs.fold.nunique())
+        found.append((f"Mean over {count} folds", lambda row: row.folds, lambda _: count))
+    return found
 
 
 def _scores(table: Table) -> str:
@@ -79,7 +93,7 @@ def _scores(table: Table) -> str:
     parts = [f"one seed ({listed}), so their spread is unknown."]
     if len(seeds) > 1:
         parts = [f"mean ± sample standard deviation over {len(seeds)} seeds ({listed})."]
-    if any(row.count("done") != len(row.runs) for row in table.rows):
+    if any(row.counts.get("done") != row.planned for row in table.rows):
         parts.append("A row with fewer finished seeds states its n.")
     parts.append(f"Bold: highest mean of the column. {NOT_TRAINED}: task not trained.")
     if any(row.attention for row in table.rows):
@@ -91,14 +105,13 @@ def _scores(table: Table) -> str:
 
 def _stopped(table: Table) -> str:
     """What successive halving ended, if it did: such scores are of fewer epochs and stay out of the table."""
-    ended = sorted(run.epochs for row in table.rows for run in row.runs if run.status == "stopped")
+    ended = sorted(table.each_run[table.each_run.status == "stopped"].epochs)
     if not ended:
         return ""
     counts = ", ".join(f"{ended.count(epoch)} after epoch {epoch}" for epoch in dict.fromkeys(ended))
-    planned = sum(len(row.runs) for row in table.rows)
     return (
-        f"{len(ended)} of {planned} runs were ended by successive halving ({counts}), because other settings"
-        " of the same combination scored higher by then. They have no score here."
+        f"{len(ended)} of {len(table.each_run)} runs were ended by successive halving ({counts}), because"
+        " other settings of the same combination scored higher by then. They have no score here."
     )
 
 
@@ -131,7 +144,7 @@ def _chance(table: Table) -> str:
 
 def _selection(table: Table) -> str:
     facts = table.provenance
-    own = {"epochs", "patience"} & set(table.rows[0].settings)
+    own = {"training.epochs", "training.patience"} & set(table.runs.columns)
     text = (
         "epoch kept / epochs trained, medians over seeds;"
         f" at most {facts.epochs}, stopped after {facts.patience} without improvement"
@@ -145,7 +158,7 @@ def _selection(table: Table) -> str:
 
 def _data(table: Table) -> str:
     facts = table.provenance
-    scored = {task: n for row in table.rows for run in row.runs for task, n in run.frames.items()}
+    scored = (table.runs if table.pooled is None else table.pooled).groupby("task").frames.max().dropna()
     frames = []
     for task, labelled in facts.frames.items():
         differs = scored.get(task, labelled) != labelled

@@ -5,10 +5,10 @@ Not a test: it lets the tests of the table and of its reports say only what diff
 
 import json
 import random
-from dataclasses import dataclass
 
 from pipeline.config import Training
-from pipeline.report.table import Provenance
+from pipeline.plan import PlannedRun
+from pipeline.report.summary import Provenance, build_table
 from stores.editions import edition
 
 SEED_ROWS = (
@@ -27,18 +27,6 @@ SEED_ROWS = (
 FRAMES = {"V": 1200, "A": 1200, "AU": 1500, "EXPR": 900}
 
 
-@dataclass(frozen=True)
-class PlannedRun:
-    run_id: str
-    name: str
-    tasks: tuple[str, ...]
-    attention: bool
-    seed: int
-    training: dict
-    settings: dict
-    bracket: str = ""
-
-
 def plan(names=SEED_ROWS, seeds=(0, 1, 2), own=(), bracket=""):
     """Runs of rows with these names; ``own`` are settings of a row, by its name."""
     return [
@@ -50,6 +38,7 @@ def plan(names=SEED_ROWS, seeds=(0, 1, 2), own=(), bracket=""):
             seed=seed,
             training=Training().deciding() | dict(own).get(name, {}),
             settings=dict(own).get(name, {}),
+            identity={},
             bracket=bracket,
         )
         for i, name in enumerate(names)
@@ -153,3 +142,13 @@ def provenance(**changes):
         "features_digest": "fedcba9876543210" * 4,
     }
     return Provenance(**(facts | changes))
+
+
+def table_of(runs_dir, runs, value=scattered, **facts):
+    """The table of ``runs`` after each got the score ``value``, or ``value(run)``; None writes nothing."""
+    edition_name = facts.get("edition", "abaw2")
+    for run in runs:
+        scores = value(run) if callable(value) else value
+        if scores is not None:
+            write_result(runs_dir, run, scores, edition_name=edition_name)
+    return build_table(runs_dir, runs, provenance(**facts))

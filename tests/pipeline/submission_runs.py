@@ -91,17 +91,20 @@ def make_list(path, form, names=None):
     return path
 
 
-def prepare(folder, features, edition, name, names=None, thresholds=0.5, clips=CLIPS):
-    """A run with random predictions and a list: what ``write_submission`` takes, without the folder."""
-    asked = track(edition, name)
-    form = format_of(edition, name)
-    predictions = random_predictions(asked.rules, asked.tasks, clips)
-    make_run(folder / "runs", "run", asked.rules, predictions, thresholds)
-    listing = read_list(make_list(folder / "list.txt", form, names), form)
-    return form, listing, open_runs(folder / "runs", ["run"], asked), features
+def prepare(folder, edition, name, names=None, thresholds=0.5, clips=CLIPS, predictions=None, lengths=None):
+    """A run, with random predictions unless given, and a list: format, list and sources of a submission."""
+    asked, form = track(edition, name), format_of(edition, name)
+    made = random_predictions(asked.rules, asked.tasks, clips) if predictions is None else predictions
+    make_run(folder / "runs", "run", asked.rules, made, thresholds)
+    if lengths is not None:
+        (folder / "lengths").write_text(lengths)
+    listing = read_list(
+        make_list(folder / "list.txt", form, names), form, None if lengths is None else folder / "lengths"
+    )
+    return form, listing, open_runs(folder / "runs", ["run"], asked)
 
 
 def write_one(folder, features, edition, name, names=None, thresholds=0.5, **options):
     """Writes a submission from one run: what was written, its format and its list."""
-    form, listing, runs, _ = prepare(folder, features, edition, name, names, thresholds)
-    return write_submission(form, listing, runs, features, folder / "out", **options), form, listing
+    form, listing, sources = prepare(folder, edition, name, names, thresholds)
+    return write_submission(form, listing, sources, features, folder / "out", **options), form, listing

@@ -6,34 +6,32 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from fabricated_runs import plan, provenance, scattered, write_failure, write_result, write_stopped
+from fabricated_runs import plan, scattered, table_of, write_failure, write_stopped
 from PIL import Image
 
 from pipeline.report import as_markdown, write_table
-from pipeline.report.csv import as_long_csv, as_wide_csv
 from pipeline.report.html import as_html, names_width
 from pipeline.report.latex import as_latex
-from pipeline.report.table import build_table
+from pipeline.report.spreadsheet import as_long_csv, as_wide_csv
 from stores.errors import ConfigError
 
 
 @pytest.fixture
 def table(tmp_path):
-    runs = plan()
-    for run in runs:
-        write_result(tmp_path / "runs", run, scattered(run))
-    return build_table(tmp_path / "runs", runs, provenance())
+    return table_of(tmp_path / "runs", plan())
 
 
 @pytest.fixture
 def broken(tmp_path):
     """V complete; AU with one failed and one missing seed; V+AU+Attn without any run."""
     runs = plan(names=("V", "AU", "V+AU+Attn"))
-    for run in runs[:3]:
-        write_result(tmp_path / "runs", run, 0.5 + 0.1 * run.seed)
-    write_result(tmp_path / "runs", runs[3], 0.5)
     write_failure(tmp_path / "runs", runs[4], "loss is NaN | at 100% of <epoch> 3_a")
-    return build_table(tmp_path / "runs", runs, provenance())
+    values = {run.run_id: value for run, value in zip(runs, (0.5, 0.6, 0.7, 0.5), strict=False)}
+    return table_of(tmp_path / "runs", runs, lambda run: values.get(run.run_id))
+
+
+def read(csv_text):
+    return list(csv.DictReader(io.StringIO(csv_text)))
 
 
 def lines(markdown):
@@ -54,9 +52,7 @@ def test_markdown_shows_scores_best_marks_and_what_is_not_there(broken):
 
 def test_every_form_shows_the_score_of_a_track_and_a_dash_where_a_row_lacks_one_of_its_tasks(tmp_path):
     runs = plan(names=("V", "V+A+AU+EXPR"), seeds=(0,))
-    for run in runs:
-        write_result(tmp_path / "runs", run, 0.5, edition_name="abaw3")
-    table = build_table(tmp_path / "runs", runs, provenance(edition="abaw3"))
+    table = table_of(tmp_path / "runs", runs, 0.5, edition="abaw3")
     text = as_markdown(table)
     head, _, single, joint = lines(text)
     assert head[-2:] == ["P (VA)", "P (MTL)"]
@@ -65,9 +61,9 @@ def test_every_form_shows_the_score_of_a_track_and_a_dash_where_a_row_lacks_one_
     assert "P (MTL) 0.596" in text  # chance: totals of AU 0.44 and EXPR 0.156
     assert r"$\mathbf{1.500}$ \\" in as_latex(table)
     assert as_html(table).count("<b>1.500</b>") == 1
-    (line,) = [row for row in csv.DictReader(io.StringIO(as_long_csv(table))) if row["task"] == "MTL"]
+    (line,) = [row for row in read(as_long_csv(table)) if row["task"] == "MTL"]
     assert (line["metric"], line["value"], line["frames"]) == ("track", "1.5", "")
-    wide = list(csv.DictReader(io.StringIO(as_wide_csv(table))))
+    wide = read(as_wide_csv(table))
     assert [row["MTL.track mean"] for row in wide] == ["", "1.5"]
 
 
@@ -105,16 +101,16 @@ def test_latex_has_as_many_cells_in_every_line_and_balanced_braces(table):
 
 
 def test_the_long_csv_has_a_line_for_every_run_task_and_metric(table):
-    rows = list(csv.DictReader(io.StringIO(as_long_csv(table))))
+    rows = read(as_long_csv(table))
     keys = [(r["run_id"], r["task"], r["metric"], r["label"]) for r in rows]
     assert len(set(keys)) == len(keys)
     per_task = {"V": 1, "A": 1, "AU": 3 + 2 * 12, "EXPR": 3 + 7}
-    assert len(rows) == sum(per_task[task] * len(row.runs) for row in table.rows for task in row.tasks)
+    assert len(rows) == sum(per_task[task] * row.planned for row in table.rows for task in row.tasks)
     assert {r["metric"] for r in rows if r["task"] == "AU" and not r["label"]} == {"f1", "accuracy", "total"}
 
 
 def test_csv_values_are_not_rounded_and_average_to_the_table(table):
-    rows = list(csv.DictReader(io.StringIO(as_long_csv(table))))
+    rows = read(as_long_csv(table))
     for row in table.rows:
         for column, cell in row.cells.items():
             values = [
@@ -127,10 +123,10 @@ def test_csv_values_are_not_rounded_and_average_to_the_table(table):
 
 
 def test_failed_and_missing_runs_keep_their_lines_in_both_csv(broken):
-    rows = list(csv.DictReader(io.StringIO(as_long_csv(broken))))
+    rows = read(as_long_csv(broken))
     assert {r["status"] for r in rows} == {"done", "failed", "missing"}
     assert all((r["value"] == "") == (r["status"] != "done") for r in rows)
-    wide = list(csv.DictReader(io.StringIO(as_wide_csv(broken))))
+    wide = read(as_wide_csv(broken))
     assert [(r["row"], r["done"], r["failed"], r["missing"]) for r in wide] == [
         ("V", "3", "0", "0"),
         ("AU", "1", "1", "1"),
@@ -215,9 +211,7 @@ def swept(tmp_path):
     for run in runs:
         if "lr" in run.settings:
             write_stopped(tmp_path / "runs", run)
-        else:
-            write_result(tmp_path / "runs", run, scattered(run))
-    return build_table(tmp_path / "runs", runs, provenance())
+    return table_of(tmp_path / "runs", runs, lambda run: None if "lr" in run.settings else scattered(run))
 
 
 def test_markdown_shows_rows_with_settings_and_what_halving_stopped(swept):
@@ -229,7 +223,7 @@ def test_markdown_shows_rows_with_settings_and_what_halving_stopped(swept):
 
 
 def test_both_csv_have_a_column_for_every_varied_setting(swept):
-    rows = list(csv.DictReader(io.StringIO(as_long_csv(swept))))
+    rows = read(as_long_csv(swept))
     by_row = {
         r["row"]: (r["training.lr"], r["training.loss_weights"], r["status"], r["epochs"]) for r in rows
     }
@@ -239,7 +233,7 @@ def test_both_csv_have_a_column_for_every_varied_setting(swept):
         "V+AU lr=0.0003": ("0.0003", "V:1,AU:1", "stopped", "2"),
         "V+AU loss_weights=AU:0.1": ("0.001", "V:1,AU:0.1", "done", "20"),
     }
-    wide = list(csv.DictReader(io.StringIO(as_wide_csv(swept))))
+    wide = read(as_wide_csv(swept))
     assert [(r["training.lr"], r["done"], r["stopped"]) for r in wide] == [
         ("0.001", "3", "0"), ("0.001", "3", "0"), ("0.0003", "0", "3"), ("0.001", "3", "0"),
     ]  # fmt: skip

@@ -330,7 +330,7 @@ def test_two_hundred_thousand_images_are_written_and_checked_in_ten_seconds(tmp_
     names = [f"{clip}/{i + 1:05d}.jpg" for clip, valid in clips.items() for i in range(len(valid))]
     assert IMAGE.fullmatch(names[-1])
     began = time.process_time()
-    form, listing, runs, _ = prepare(tmp_path, features, "abaw7", "MTL", names, clips=clips)
+    form, listing, runs = prepare(tmp_path, "abaw7", "MTL", names, clips=clips)
     written = write_submission(form, listing, runs, features, tmp_path / "out")
     assert check_submission(written.path, form, listing) == []
     rows = written.path.read_text().split("\n")[1:-1]

@@ -1,6 +1,7 @@
 """Submissions: every listed row, in order, with what the runs predict, filled by the declared policy."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -41,15 +42,14 @@ def features(tmp_path_factory):
     return make_features(tmp_path_factory.mktemp("store") / "features")
 
 
-def one_run(folder, name, tasks, predictions=None, **options):
-    """Opens a run with the tasks of a track, as a list of sources."""
-    rules = edition(name)
-    make_run(folder, "run", rules, predictions or random_predictions(rules, tasks), **options)
+def one_run(folder, name, tasks):
+    """Makes a run of these tasks with random predictions."""
+    make_run(folder, "run", edition(name), random_predictions(edition(name), tasks))
 
 
 @pytest.mark.parametrize(("edition_name", "track_name"), WRITABLE)
 def test_what_is_written_passes_the_checker(tmp_path, features, edition_name, track_name):
-    form, listing, runs, _ = prepare(tmp_path, features, edition_name, track_name)
+    form, listing, runs = prepare(tmp_path, edition_name, track_name)
     for missing in ("interpolate", "hold", "mask"):
         written = write_submission(form, listing, runs, features, tmp_path / missing, missing=missing)
         assert check_submission(written.path, form, listing) == []
@@ -104,18 +104,12 @@ def test_values_are_the_runs_decided_as_the_metrics_decide_them(tmp_path, featur
 
 
 def test_a_zero_has_no_sign_and_values_are_cut_to_the_range(tmp_path):
-    form = format_of("abaw6", "VA")
-    values = np.array([-1e-9, 1.7, -3.0], np.float32)
-    make_run(tmp_path / "runs", "run", edition("abaw6"), {"clip": {"V": values, "A": values}})
-    listing = read_list(make_list(tmp_path / "list", form, [f"clip/0000{i}.jpg" for i in (1, 2, 3)]), form)
+    predictions = {"clip": dict.fromkeys("VA", np.array([-1e-9, 1.7, -3.0], np.float32))}
+    names = [f"clip/0000{i}.jpg" for i in (1, 2, 3)]
+    asked = prepare(tmp_path, "abaw6", "VA", names, predictions=predictions)
     features = make_features(tmp_path / "features", {"clip": [True] * 3})
-    runs = open_runs(tmp_path / "runs", ["run"], form.track)
-    written = write_submission(form, listing, runs, features, tmp_path)
-    assert [line.split(",")[1] for line in lines_of(written.path)[1:-1]] == [
-        "0.000000",
-        "1.000000",
-        "-1.000000",
-    ]
+    rows = lines_of(write_submission(*asked, features, tmp_path).path)[1:-1]
+    assert [row.split(",")[1] for row in rows] == ["0.000000", "1.000000", "-1.000000"]
 
 
 def test_rows_follow_the_list_and_a_frame_listed_twice_has_two_rows(tmp_path, features):
@@ -161,15 +155,13 @@ def test_frames_with_a_crop_keep_their_own_prediction_whatever_the_policy(seed, 
 
 @pytest.mark.parametrize("missing", ["interpolate", "hold"])
 def test_a_clip_without_any_crop_is_refused_by_policies_that_need_one(tmp_path, missing):
-    form = format_of("abaw5", "VA")
-    one_run(tmp_path / "runs", "abaw5", form.track.tasks, {"clip": dict.fromkeys("VA", np.zeros(2))})
-    features = make_features(tmp_path / "features", {"clip": [False, False]})
-    listing = read_list(make_list(tmp_path / "list", form, ["clip/00001.jpg"]), form)
-    runs = open_runs(tmp_path / "runs", ["run"], form.track)
-    with pytest.raises(ConfigError, match=r"none of 2 frames has a crop.*use the policy mask") as raised:
-        write_submission(form, listing, runs, features, tmp_path, missing=missing)
+    clips = {"clip": [False, False]}
+    features = make_features(tmp_path / "features", clips)
+    asked = prepare(tmp_path, "abaw5", "VA", ["clip/00001.jpg"], clips=clips)
+    with pytest.raises(ConfigError, match="the policy mask") as raised:
+        write_submission(*asked, features, tmp_path, missing=missing)
     assert raised.value.__notes__ == ["in clip clip"]
-    assert write_submission(form, listing, runs, features, tmp_path, missing="mask").rows == 1
+    assert write_submission(*asked, features, tmp_path, missing="mask").rows == 1
 
 
 @pytest.mark.parametrize("missing", ["interpolate", "hold", "mask"])
@@ -178,7 +170,7 @@ def test_no_image_of_a_shard_stands_in_for_another(tmp_path, features, missing):
     labels = stores.create(tmp_path / "labels", label_spec())
     attrs = {"split": "validation", "fps": 1.0, "subject": "", "corpus": "expw", "static": True}
     labels.write(shard, label_arrays(len(CLIPS[shard]), label_spec()), attrs)
-    form, listing, runs, _ = prepare(tmp_path, features, "abaw5", "VA")
+    form, listing, runs = prepare(tmp_path, "abaw5", "VA")
     written = write_submission(form, listing, runs, features, tmp_path, labels=labels, missing=missing)
     alone = predictor(runs[0].run, features, "cpu")(shard)["V"]
     rows = [line.split(",") for line in lines_of(written.path)[1:-1]]
@@ -186,7 +178,7 @@ def test_no_image_of_a_shard_stands_in_for_another(tmp_path, features, missing):
     np.testing.assert_allclose(found, np.clip(alone, -1, 1), atol=1e-6)
 
     beyond = read_list(make_list(tmp_path / "list", form, [f"{shard}/00010.jpg"]), form)
-    with pytest.raises(ConfigError, match=r"asks for image 10 of video45_1, a shard of 9 independent images"):
+    with pytest.raises(ConfigError, match=r"image 10 of video45_1, a shard of 9"):
         write_submission(form, beyond, runs, features, tmp_path, labels=labels, missing=missing)
 
 
@@ -199,11 +191,8 @@ def test_frames_beyond_the_last_crop_hold_it_and_are_counted(tmp_path, features)
 
 
 def test_lengths_decide_how_many_rows_the_file_of_a_clip_has(tmp_path, features):
-    form = format_of("abaw2", "EXPR")
-    one_run(tmp_path / "runs", "abaw2", ("EXPR",))
-    (tmp_path / "lengths").write_text("video45_1,12\n2-30-640x360, 5\r\nvideo59_right,5\nanother,3\n")
-    listing = read_list(make_list(tmp_path / "list", form), form, tmp_path / "lengths")
-    runs = open_runs(tmp_path / "runs", ["run"], form.track)
+    lengths = "video45_1,12\n2-30-640x360, 5\r\nvideo59_right,5\nanother,3\n"
+    form, listing, runs = prepare(tmp_path, "abaw2", "EXPR", lengths=lengths)
     written = write_submission(form, listing, runs, features, tmp_path)
     assert [len(lines_of(written.path / f"{clip}.txt")) - 2 for clip in CLIPS] == [12, 5, 5]
     assert (written.beyond, check_submission(written.path, form, listing)) == (3, [])
@@ -228,7 +217,7 @@ def test_aus_that_a_track_does_not_ask_for_are_left_out_with_their_thresholds(tm
     assert source.columns["AU"] == tuple(range(12))
     without = [name for name in AU_8 if name not in AU_12]
     assert without == ["AU20"]
-    with pytest.raises(ConfigError, match="abaw1 asks for all AUs AU1"):
+    with pytest.raises(ConfigError, match="abaw1"):
         open_runs(tmp_path / "runs", ["run"], form.track)
     more = stores.editions.Edition("abaw1", EXPR_7, ("AU9", *AU_8[::-1]), "total")
     make_run(tmp_path / "runs", "more", more, {"clip": {"AU": np.zeros((2, 9))}}, np.arange(9) / 10)
@@ -240,7 +229,7 @@ def test_aus_that_a_track_does_not_ask_for_are_left_out_with_their_thresholds(tm
 @pytest.mark.parametrize(("trained", "asked"), [("abaw2", "abaw3"), ("abaw3", "abaw2")])
 def test_a_run_of_another_class_set_is_refused_with_both_lists(tmp_path, trained, asked):
     one_run(tmp_path, trained, ("EXPR",))
-    with pytest.raises(ConfigError, match=f"predicts EXPR Neutral.*{asked} asks for exactly the classes"):
+    with pytest.raises(ConfigError, match=f"EXPR Neutral.*{asked}"):
         open_runs(tmp_path, ["run"], track(asked, "EXPR"))
 
 
@@ -256,25 +245,22 @@ def test_valence_and_arousal_may_come_from_two_runs(tmp_path, features):
     clip = predictions["2-30-640x360"]
     row = dict(line.split(",", 1) for line in lines_of(written.path)[:-1])["2-30-640x360/00003.jpg"]
     assert row == ",".join(f"{np.clip(clip[task][2], -1, 1):.6f}" for task in "VA")
-    with pytest.raises(ConfigError, match="no given run predicts A: add"):
+    with pytest.raises(ConfigError, match="predicts A"):
         open_runs(tmp_path / "runs", ["V"], form.track)
     make_run(tmp_path / "runs", "again", rules, predictions)
-    with pytest.raises(ConfigError, match="runs V and again both predict V"):
+    with pytest.raises(ConfigError, match="V and again both"):
         open_runs(tmp_path / "runs", ["V", "again"], form.track)
 
 
 def test_a_run_that_has_nothing_to_say_about_a_track_is_refused(tmp_path):
     one_run(tmp_path, "abaw6", ("EXPR",))
-    with pytest.raises(ConfigError, match="run run predicts EXPR, nothing that track VA asks for"):
+    with pytest.raises(ConfigError, match="EXPR, nothing that track VA"):
         open_runs(tmp_path, ["run"], track("abaw6", "VA"))
 
 
 def test_clips_without_features_are_refused_or_get_the_mean_of_all_rows(tmp_path, features):
-    form = format_of("abaw6", "VA")
-    one_run(tmp_path / "runs", "abaw6", "VA")
-    listing = read_list(make_list(tmp_path / "list", form, [*images(), "lost/00001.jpg"]), form)
-    runs = open_runs(tmp_path / "runs", ["run"], form.track)
-    with pytest.raises(ConfigError, match=r"1 of 4 listed clips have no features .*\(lost\).*--absent mean"):
+    form, listing, runs = prepare(tmp_path, "abaw6", "VA", [*images(), "lost/00001.jpg"])
+    with pytest.raises(ConfigError, match=r"1 of 4 .*\(lost\).*--absent mean"):
         write_submission(form, listing, runs, features, tmp_path)
     written = write_submission(form, listing, runs, features, tmp_path, missing="mask", absent="mean")
     assert written.absent == ("lost",)
@@ -286,18 +272,15 @@ def test_clips_without_features_are_refused_or_get_the_mean_of_all_rows(tmp_path
 
 
 def test_a_clip_of_unknown_length_is_refused(tmp_path, features):
-    form = format_of("abaw2", "VA")
-    one_run(tmp_path / "runs", "abaw2", "VA")
-    listing = read_list(make_list(tmp_path / "list", form, ["lost"]), form)
-    runs = open_runs(tmp_path / "runs", ["run"], form.track)
-    with pytest.raises(ConfigError, match=r"does not say how many frames clip lost has.*--lengths"):
-        write_submission(form, listing, runs, features, tmp_path, absent="mean")
+    asked = prepare(tmp_path, "abaw2", "VA", ["lost"])
+    with pytest.raises(ConfigError, match=r"clip lost.*--lengths"):
+        write_submission(*asked, features, tmp_path, absent="mean")
 
 
 def test_a_folder_with_files_of_other_clips_is_not_written_into(tmp_path, features):
     (tmp_path / "out" / "abaw2_VA").mkdir(parents=True)
     (tmp_path / "out" / "abaw2_VA" / "old.txt").write_text("x")
-    with pytest.raises(ConfigError, match=r"holds old\.txt, which is of no listed clip"):
+    with pytest.raises(ConfigError, match=r"old\.txt"):
         write_one(tmp_path, features, "abaw2", "VA")
 
 
@@ -310,7 +293,7 @@ def test_a_record_beside_the_files_says_what_was_made_of_what(tmp_path, features
 
 
 def test_synthetic_images_belong_to_no_clip_so_their_track_is_not_written():
-    with pytest.raises(ConfigError, match="LSD lists single images"):
+    with pytest.raises(ConfigError, match="LSD"):
         format_of("abaw4", "LSD")
 
 
@@ -342,22 +325,21 @@ def test_a_list_spells_the_header_of_its_submission(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("track_name", "content", "told"),
+    ("content", "told"),
     [
-        ("VA", "image_location,Neutral\na/00001.jpg\n", "line 1: found 'image_location,Neutral'"),
-        ("VA", HEADED + "a/00001.jpg\n\na/00002.jpg\n", "line 3: found ''"),
-        ("VA", HEADED + "a/1.jpg\n", "line 2: found 'a/1.jpg', expected an image such as"),
-        ("VA", HEADED + "a/00000.jpg\n", "line 2: found 'a/00000.jpg'"),
-        ("VA", HEADED, "line 2: found '', expected at least one image"),
-        ("VA", "", "line 1: found '', expected at least one name"),
-        ("VA", "\udcff", "not a text file"),
+        ("image_location,Neutral\na/00001.jpg\n", "line 1: found 'image_location,Neutral'"),
+        (HEADED + "a/00001.jpg\n\na/00002.jpg\n", "line 3: found ''"),
+        (HEADED + "a/1.jpg\n", "line 2: found 'a/1.jpg'"),
+        (HEADED + "a/00000.jpg\n", "line 2: found 'a/00000.jpg'"),
+        (HEADED, "line 2: found ''"),
+        ("", "line 1: found ''"),
+        ("\udcff", "not a text file"),
     ],
 )
-def test_a_list_of_images_that_is_none_is_refused_by_line(tmp_path, track_name, content, told):
+def test_a_list_of_images_that_is_none_is_refused_by_line(tmp_path, content, told):
     (tmp_path / "list").write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(CorpusError) as raised:
-        read_list(tmp_path / "list", format_of("abaw6", track_name))
-    assert told in str(raised.value)
+    with pytest.raises(CorpusError, match=re.escape(told)):
+        read_list(tmp_path / "list", format_of("abaw6", "VA"))
 
 
 @pytest.mark.parametrize(
@@ -376,9 +358,8 @@ def test_a_list_of_clips_or_lengths_that_is_none_is_refused_by_line(tmp_path, co
     (tmp_path / "list").write_text(content)
     if lengths is not None:
         (tmp_path / "lengths").write_text(lengths)
-    with pytest.raises(CorpusError) as raised:
+    with pytest.raises(CorpusError, match=re.escape(told)):
         read_list(tmp_path / "list", format_of("abaw2", "VA"), tmp_path / "lengths" if lengths else None)
-    assert told in str(raised.value)
 
 
 def test_lengths_are_refused_where_the_list_has_every_row(tmp_path):
