@@ -39,7 +39,7 @@ from temporal.data.windows import Ints, Windows, cut  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
 from temporal.tasks import TASKS  # noqa: E402
 from temporal.train.fused import Stack  # noqa: E402
-from temporal.train.losses import gather_targets, objective  # noqa: E402
+from temporal.train.targets import gather_targets, objective  # noqa: E402
 
 AFFWILD2_FRAMES = 2_800_000
 

@@ -43,8 +43,8 @@ from temporal.data.windows import cut  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
 from temporal.tasks import TASKS  # noqa: E402
 from temporal.train.fused import Stack  # noqa: E402
-from temporal.train.losses import objective  # noqa: E402
 from temporal.train.stack import lr_factor  # noqa: E402
+from temporal.train.targets import objective  # noqa: E402
 
 FACETS, FACETS_TWO, COMPILED = "facets", "facets, 2 processes", "facets, compiled"
 LOOP, LOOP_TWO, LIBMTL = "pytorch-tcn loop", "pytorch-tcn loop, 2 processes", "LibMTL"

@@ -12,12 +12,12 @@ from pipeline.rows import SweepRow, deciding, sweep_rows
 from stores import documents
 from stores.documents import Json
 from stores.errors import ConfigError
-from temporal.settings import Run, Training
+from temporal.settings import Run, Training, settings_of
 
 RUN_ID_DIGITS = 12
 IDENTITY_VERSION = 3
 """Goes up when the same settings start to give other numbers: old results are not taken for new ones."""
-PER_REPLICA = tuple(f.name for f in fields(Run) if f.name not in ("tasks", "attention", "seed"))
+PER_REPLICA = tuple(name for name, (_, setting) in settings_of(Run).items() if setting.scope == "run")
 """Settings that runs of one stack may differ in: ``lr``, ``weight_decay``, ``dropout``, ``loss_weights``."""
 
 

@@ -5,7 +5,7 @@ Not the plan: seeds, run ids and groups are ``pipeline.plan``'s.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -13,26 +13,12 @@ from pipeline.config import Config, Exclude, Row, Training
 from stores import documents
 from stores.documents import Json
 from stores.errors import ConfigError
-from temporal.tasks import combination_name
+from temporal.choices import short
+from temporal.settings import LOSSES, unread
+from temporal.tasks import TASKS, combination_name
 
 PLAIN_ATTENTION = "scalar"
 """The kind of attention that a row's name leaves out."""
-
-READ_FOR: dict[str, set[tuple[str, Json]]] = {
-    "au_focal_gamma": {("au_loss", "focal")},
-    "au_focal_alpha": {("au_loss", "focal")},
-    "au_pos_weight_max": {("au_loss", "balanced")},
-    "kernel_size": {("model", "tcn"), ("model", "multiscale_tcn")},
-    "attention_heads": {("model", "transformer"), ("attention", "cross_task")},
-}
-"""Settings that are read for some choices alone."""
-
-BUILT_IN: dict[str, set[Json]] = {
-    "au_loss": {"bce", "balanced", "focal"},
-    "model": {"tcn", "multiscale_tcn", "bigru", "transformer", "mlp"},
-    "attention": {None, "scalar", "vector", "cross_task", "hierarchical"},
-}
-"""Choices of which is known what they read; one that others registered may read everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +90,9 @@ def resolve(row: Row, shared: Training, where: str) -> SweepRow:
     attention, base = bool(row.attention), shared.deciding()
     read = relevant(row.tasks, training, attention=attention)
     before = relevant(row.tasks, base, attention=attention)
-    settings = {key: value for key, value in read.items() if value != before.get(key, base[key])}
+    settings: dict[str, Json] = {
+        key: value for key, value in read.items() if value != before.get(key, base[key])
+    }
     name = combination_name(row.tasks, attention=attention)
     kind = settings.pop("attention", training["attention"])
     if attention and kind != PLAIN_ATTENTION:
@@ -112,8 +100,17 @@ def resolve(row: Row, shared: Training, where: str) -> SweepRow:
     if "loss_weights" in settings:
         weights = {task: loss_weight(training, task) for task in row.tasks}
         settings["loss_weights"] = {t: w for t, w in weights.items() if w != loss_weight(base, t)}
+    if "losses" in settings:
+        settings["losses"] = differing(training, base, row.tasks)
     name += "".join(f" {key}={text_of(value)}" for key, value in settings.items())
     return SweepRow(name, row.tasks, attention, training, settings)
+
+
+def differing(training: Mapping[str, Any], base: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Json]:
+    """Returns the losses of ``tasks`` that are not those of ``base``, written short."""
+    changed = {task: loss for task, loss in training["losses"].items() if loss != base["losses"][task]}
+    written = {task: short(LOSSES[TASKS[task].loss], changed[task]) for task in tasks if task in changed}
+    return {task: loss if isinstance(loss, str) else dict(loss) for task, loss in written.items()}
 
 
 def own_settings(row: Row | Exclude) -> dict[str, Any]:
@@ -139,7 +136,8 @@ def matches(pattern: Exclude, row: Row, shared: Training) -> bool:
 
 def understood(key: str, value: object) -> object:
     """Returns a value of a setting in the setting's own type: YAML reads ``1e-3`` as a string."""
-    kind: Any = Training.model_fields[key].annotation
+    field = Training.model_fields[key]
+    kind: Any = Annotated[(field.annotation, *field.metadata)]
     return TypeAdapter(kind).validate_python(value)
 
 
@@ -155,26 +153,11 @@ def relevant(tasks: Sequence[str], training: Mapping[str, Json], *, attention: b
     the kind of attention where it is off; what only another loss, model or attention reads. Where in doubt a
     setting stays: the same result trained twice is a waste, two results under one id are a lie.
     """
-    unread: set[str] = set()
-    if "AU" not in tasks:
-        unread |= {key for key in training if key.startswith("au_")}
-    if "EXPR" not in tasks:
-        unread.add("expr_loss")
-    if not attention:
-        unread.add("attention")
-    chosen = {**training, "attention": training.get("attention") if attention else None}
-    unread |= {key for key in training if not is_read(key, chosen)}
+    left = unread(tasks, training, attention=attention)
     weights = {task: weight for task in tasks if (weight := loss_weight(training, task)) != 1}
-    return {key: value for key, value in training.items() if key not in unread} | {"loss_weights": weights}
-
-
-def is_read(key: str, chosen: Mapping[str, Json]) -> bool:
-    """Tells whether the losses, the model and the attention that are chosen read a setting."""
-    readers = READ_FOR.get(key, set())
-    choices = {name for name, _ in readers if name in chosen}
-    if not choices or any(chosen[name] not in BUILT_IN[name] for name in choices):
-        return True
-    return any(chosen.get(name) == value for name, value in readers)
+    losses: Any = training["losses"]
+    own: dict[str, Json] = {"loss_weights": weights, "losses": {task: losses[task] for task in tasks}}
+    return {key: value for key, value in training.items() if key not in left} | own
 
 
 def loss_weight(training: Mapping[str, Json], task: str) -> float:
@@ -189,10 +172,13 @@ def loss_weight(training: Mapping[str, Json], task: str) -> float:
 
 def text_of(value: Json) -> str:
     """Returns a setting as a row's name and the CSV have it: short, and different where values differ."""
+    if isinstance(value, Mapping) and "name" in value:
+        own = ",".join(f"{key}={text_of(item)}" for key, item in value.items() if key != "name")
+        return f"{value['name']}({own})" if own else str(value["name"])
     if isinstance(value, Mapping):
         return ",".join(f"{key}:{text_of(item)}" for key, item in value.items()) or "none"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return short if float(short := f"{value:g}") == value else repr(value)
+        return brief if float(brief := f"{value:g}") == value else repr(value)
     return str(value)

@@ -1,261 +1,415 @@
-"""What one run is (``Run``) and what all runs of a sweep share (``Training``).
+"""Every setting of a training, stated once: type, range, default, meaning, and who reads it.
 
-Not the configuration file of an experiment: ``pipeline`` checks that and builds these.
+``Run`` is what one replica has for itself, ``Training`` is what the runs of a stack share, and ``Place``
+decides memory and speed but no result. The section ``training`` of a configuration is derived from the three.
 """
 
-import importlib
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+import re
+import types
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from numbers import Integral, Real
+from typing import Annotated, Any, Literal, Self, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
 
 from stores.errors import ConfigError
-from temporal.tasks import TASKS, canonical, combination_name
+from temporal.choices import (
+    ATTENTIONS,
+    LOSSES,
+    MODELS,
+    SAMPLERS,
+    Choice,
+    Parameter,
+    Selection,
+    selected,
+    short,
+)
+from temporal.tasks import TASKS, canonical, combination_name, parse_combination
 
-LOSSES: dict[str, dict[str, str]] = {
-    "ccc": {"ccc": "temporal.train.losses:ccc"},
-    "binary": {
-        "bce": "temporal.train.losses:bce",
-        "balanced": "temporal.train.losses:balanced_bce",
-        "focal": "temporal.train.losses:focal",
-    },
-    "categorical": {
-        "cross_entropy": "temporal.train.losses:cross_entropy",
-        "balanced": "temporal.train.losses:balanced_cross_entropy",
-    },
-}
-"""The losses of each kind of task by name, as ``module:function``, imported when a run asks for them.
+__all__ = [
+    "ATTENTIONS", "LOSSES", "MODELS", "SAMPLERS", "Choice", "Matches", "Parameter", "Place", "Run",
+    "Selection", "Setting", "Training", "checked", "settings_of", "short_losses", "unread",
+]  # fmt: skip
 
-To add one: a module with a function like those of ``temporal.train.losses`` and one line here.
-"""
-
-MODELS: dict[str, str] = {
-    "tcn": "temporal.models.tcn:tcn",
-    "multiscale_tcn": "temporal.models.multiscale_tcn:multiscale_tcn",
-    "bigru": "temporal.models.bigru:bigru",
-    "transformer": "temporal.models.transformer:transformer",
-    "mlp": "temporal.models.tcn:mlp",
-}
-"""The sequence models by name, as ``module:function``: input channels and ``Training`` -> ``Trunk``.
-
-To add one: a module with a ``temporal.models.trunk.Trunk`` and such a function, and one line here.
-"""
-
-ATTENTIONS: dict[str, str] = {
-    "scalar": "temporal.models.gated:scalar",
-    "vector": "temporal.models.gated:vector",
-    "cross_task": "temporal.models.cross_task:cross_task",
-    "hierarchical": "temporal.models.hierarchical:hierarchical",
-}
-"""The kinds of multi-task attention by name, as ``module:function``: channels of the trunk, outputs of each
-task and ``Training`` -> ``TaskAttention``.
-
-To add one: a module with a ``temporal.models.attention.TaskAttention`` and such a function, one line here.
-"""
-
-
-def registered(reference: str) -> Any:
-    """Returns the function that a line of ``LOSSES``, ``MODELS`` or ``ATTENTIONS`` names, imported now."""
-    module, function = reference.split(":")
-    return getattr(importlib.import_module(module), function)
-
-
-OPTIMIZERS = ("adamw", "adam")
-SCHEDULES = ("cosine", "constant", "plateau")
-PRECISIONS = ("float32", "tf32", "bfloat16")
-
-
-def _check(condition: bool, message: str) -> None:  # noqa: FBT001  (reads as an assertion)
-    if not condition:
-        raise ConfigError(message)
+Scope: TypeAlias = Literal["row", "run", "stack", "place"]
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """One combination of tasks, one configuration, one seed.
+class Setting:
+    """What a field means.
 
     Attributes:
-        tasks: tasks trained; put into canonical order.
-        attention: whether multi-task attention gates the heads.
-        seed: decides initial parameters and dropout, nothing else.
-        lr: peak learning rate.
-        weight_decay: on every parameter; decoupled for ``adamw``, part of the gradient for ``adam``.
-        dropout: probability that a channel is dropped, in [0, 1).
-        loss_weights: weight of a task's loss; 1 where absent.
+        meaning: in a line.
+        scope: ``row`` = which row of a table it is, ``run`` = a setting of each run of a stack, ``stack`` =
+            one that all share, ``place`` = one that decides no result.
+    """
+
+    meaning: str
+    scope: Scope = "stack"
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Text that is a name of a registry."""
+
+    registry: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """A field that holds a choice of a registry with its parameters."""
+
+    registry: Mapping[str, Choice]
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The field that holds a choice of ``LOSSES`` for every task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Text of a form."""
+
+    pattern: str
+
+
+def settings_of(owner: type[Any]) -> dict[str, tuple[Any, Setting]]:
+    """Returns the annotation and the ``Setting`` of every field of ``Run``, ``Training`` or ``Place``."""
+    return {
+        name: (hint, next(part for part in get_args(hint) if isinstance(part, Setting)))
+        for name, hint in _hints(owner).items()
+    }
+
+
+_HINTS: dict[type[Any], dict[str, Any]] = {}
+
+
+def _hints(owner: type[Any]) -> dict[str, Any]:
+    if owner not in _HINTS:
+        _HINTS[owner] = get_type_hints(owner, include_extras=True)
+    return _HINTS[owner]
+
+
+def checked(owner: type[Any], name: str, value: Any) -> Any:
+    """Returns the value of one field in its normal form: choices with all their parameters.
+
+    Raises:
+        ConfigError: it is of another type, out of range, or not in the registry.
+    """
+    hint = _hints(owner)[name]
+    for part in get_args(hint)[1:]:
+        if isinstance(part, Selected):
+            return selected(name, part.registry, value)
+        if isinstance(part, Losses):
+            return _losses(value)
+    if expected := _complaint(hint, value):
+        msg = f"{name} {value!r}: expected {expected}"
+        raise ConfigError(msg)
+    return value
+
+
+def _losses(given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        msg = f"losses {given!r}: expected a mapping such as {{AU: focal}}"
+        raise ConfigError(msg)
+    if unknown := sorted(map(str, set(given) - set(TASKS))):
+        msg = f"losses names {unknown}: expected tasks of {list(TASKS)}"
+        raise ConfigError(msg)
+    return {
+        name: selected(f"losses.{name}", known, given.get(name, next(iter(known))))
+        for name, known in ((name, LOSSES[task.loss]) for name, task in TASKS.items())
+    }
+
+
+_BOUNDS: tuple[tuple[type, str, str], ...] = (
+    (Ge, "ge", ">="),
+    (Gt, "gt", ">"),
+    (Le, "le", "<="),
+    (Lt, "lt", "<"),
+)
+_PLAIN: Mapping[Any, tuple[type, str]] = {
+    int: (Integral, "a whole number"), float: (Real, "a number"), str: (str, "text")
+}  # fmt: skip
+
+
+def _complaint(hint: Any, value: Any) -> str:
+    """Returns what was expected of ``value``; empty if it fits the annotation ``hint``."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        base, *rest = parts
+        bounds = [
+            (sign, getattr(b, name)) for b in rest for kind, name, sign in _BOUNDS if isinstance(b, kind)
+        ]
+        told = _complaint(base, value)
+        if told or not all(_holds(value, sign, bound) for sign, bound in bounds):
+            ranges = " and ".join(f"{sign} {bound}" for sign, bound in bounds)
+            return f"{told or _PLAIN[base][1]} {ranges}".rstrip()
+        for part in rest:
+            if isinstance(part, Named) and value not in part.registry:
+                return f"one of {', '.join(part.registry)}"
+            if isinstance(part, Matches) and not re.fullmatch(part.pattern, value):
+                return f"text like {part.pattern}"
+        return ""
+    if origin is Literal:
+        return "" if value in parts else f"one of {', '.join(map(str, parts))}"
+    if origin in (Union, types.UnionType):
+        told_all = [_complaint(part, value) for part in parts]
+        return "" if "" in told_all else " or ".join(told_all)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            return "a mapping"
+        found = ((k, _complaint(parts[0], k) or _complaint(parts[1], v)) for k, v in value.items())
+        return next((f"for {key}: {told}" for key, told in found if told), "")
+    if origin is tuple:
+        wrong = not isinstance(value, tuple | list) or any(_complaint(parts[0], item) for item in value)
+        return "a tuple of " + _PLAIN[parts[0]][1] if wrong else ""
+    if hint is bool:
+        return "" if isinstance(value, bool) else "true or false"
+    kind, wanted = _PLAIN[hint]
+    fits = isinstance(value, kind) and not isinstance(value, bool)
+    return "" if fits and (hint is str or math.isfinite(value)) else wanted
+
+
+def _holds(value: Any, sign: str, bound: Any) -> bool:
+    return bool({">=": value >= bound, ">": value > bound, "<=": value <= bound, "<": value < bound}[sign])
+
+
+def _normalise(owner: "Run | Training") -> None:
+    """Checks every field and puts it into its normal form."""
+    for name in _hints(type(owner)):
+        object.__setattr__(owner, name, checked(type(owner), name, getattr(owner, name)))
+
+
+def _changed(owner: "Run | Training", skip: Sequence[str] = ()) -> Iterator[str]:
+    """Yields ``name=value`` of the fields that differ from their defaults, each written short."""
+    for one in fields(owner):
+        if one.name in skip:
+            continue
+        value, default = getattr(owner, one.name), {} if one.default is MISSING else one.default
+        for part in get_args(_hints(type(owner))[one.name])[1:]:
+            if isinstance(part, Selected):
+                value = short(part.registry, value)
+            if isinstance(part, Losses):
+                value = short_losses(value)
+        if value != default:
+            yield f"{one.name}={value!r}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Run:
+    """One combination of tasks on some streams, with one seed and settings of its own.
+
+    What each field means stands in its annotation.
 
     Raises:
         ConfigError: a value outside its range, or an unknown task.
     """
 
-    tasks: tuple[str, ...]
-    attention: bool = False
-    seed: int = 0
-    lr: float = 1e-3
-    weight_decay: float = 1e-2
-    dropout: float = 0.1
-    loss_weights: Mapping[str, float] = field(default_factory=dict, hash=False)
+    tasks: Annotated[tuple[str, ...], Setting("tasks trained, put into canonical order", "row")]
+    attention: Annotated[bool, Setting("whether multi-task attention joins the heads", "row")] = False
+    seed: Annotated[int, Ge(0), Setting("decides initial parameters and dropout, nothing else", "row")] = 0
+    lr: Annotated[float, Gt(0), Setting("peak learning rate", "run")] = 1e-3
+    weight_decay: Annotated[
+        float, Ge(0), Setting("of all parameters; decoupled for adamw, part of the gradient for adam", "run")
+    ] = 1e-2
+    dropout: Annotated[float, Ge(0), Lt(1), Setting("probability that a channel is dropped", "run")] = 0.1
+    loss_weights: Annotated[
+        Mapping[Annotated[str, Named(TASKS)], Annotated[float, Ge(0)]],
+        Setting("weight of a task's loss, 1 where absent", "run"),
+    ] = field(default_factory=dict, hash=False)
+    streams: Annotated[tuple[str, ...], Setting("streams of the bank that it reads; () = all", "row")] = ()
 
     def __post_init__(self) -> None:
+        tasks, attention, streams = (getattr(self, name) for name in ("tasks", "attention", "streams"))
+        if isinstance(tasks, str):
+            msg = f"tasks {tasks!r}: write Run.parse({tasks!r}), or a tuple such as ('A', 'AU')"
+            raise ConfigError(msg)
+        if isinstance(attention, str):
+            msg = (
+                f"attention {attention!r}: a run says True or False; write Run(..., attention=True) and"
+                f" Training(attention={attention!r})"
+            )
+            raise ConfigError(msg)
+        if isinstance(streams, str) or len(set(streams)) < len(streams):
+            msg = f"streams {streams!r}: expected different names in a tuple, such as ('face',)"
+            raise ConfigError(msg)
         object.__setattr__(self, "tasks", canonical(self.tasks))
-        _check(self.seed >= 0, f"seed {self.seed}: expected >= 0")
-        _check(self.lr > 0 and math.isfinite(self.lr), f"lr {self.lr}: expected a positive number")
-        _check(0 <= self.weight_decay < math.inf, f"weight_decay {self.weight_decay}: expected a number >= 0")
-        _check(0 <= self.dropout < 1, f"dropout {self.dropout}: expected 0 <= dropout < 1")
-        unknown = sorted(set(self.loss_weights) - set(TASKS))
-        _check(not unknown, f"loss_weights names {unknown}: expected tasks of {list(TASKS)}")
-        wrong = {task: weight for task, weight in self.loss_weights.items() if not 0 <= weight < math.inf}
-        _check(not wrong, f"loss_weights {wrong}: expected numbers >= 0")
+        object.__setattr__(self, "streams", tuple(sorted(self.streams)))
+        _normalise(self)
+
+    @classmethod
+    def parse(cls, name: str, **settings: Any) -> Self:
+        """Returns the run of a row name, such as ``A+AU+Attn`` or ``AU [face]``, with further settings.
+
+        Raises:
+            ConfigError: it is no such name, or a setting is out of its range.
+        """
+        combination, bracket, streams = name.partition(" [")
+        tasks, attention = parse_combination(combination)
+        read = tuple(streams.removesuffix("]").split(",")) if bracket else ()
+        return cls(tasks, attention, **{"streams": read, **settings})
 
     @property
     def name(self) -> str:
-        """Row name, such as ``A+AU+Attn``."""
-        return combination_name(self.tasks, attention=self.attention)
+        """Row name, such as ``A+AU+Attn`` or ``AU [face]``."""
+        name = combination_name(self.tasks, attention=self.attention)
+        return f"{name} [{','.join(self.streams)}]" if self.streams else name
+
+    def __repr__(self) -> str:
+        own = _changed(self, ("tasks", "attention", "streams"))
+        return f"Run.parse({', '.join([repr(self.name), *own])})"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Training:
+    """What every run of a stack shares: windows, schedule, architecture, form of the losses.
+
+    What each field means stands in its annotation.
+
+    Raises:
+        ConfigError: a value outside its range, or settings that do not go together.
+    """
+
+    window: Annotated[int, Ge(1), Setting("frames in a window")] = 300
+    hop: Annotated[int, Ge(1), Setting("frames between the starts of two windows, at most window")] = 200
+    batch_size: Annotated[int, Ge(1), Setting("windows in a minibatch")] = 8
+    epochs: Annotated[int, Ge(1), Setting("most epochs of a run; also the length of the schedule")] = 40
+    patience: Annotated[
+        int, Ge(0), Setting("epochs without a better score after which a run stops; 0 = never")
+    ] = 10
+    optimizer: Annotated[
+        Literal["adamw", "adam"],
+        Setting("adamw (Loshchilov and Hutter 2019) or adam (Kingma and Ba 2015)"),
+    ] = "adamw"
+    schedule: Annotated[
+        Literal["cosine", "constant", "plateau"],
+        Setting("of the rate after the warm-up: cosine to 0, constant, or cut when a run's score stalls"),
+    ] = "cosine"
+    warmup: Annotated[float, Ge(0), Le(1), Setting("share of the schedule with a rising rate")] = 0.05
+    plateau_patience: Annotated[
+        int, Ge(0), Setting("epochs without a better score before the rate is cut")
+    ] = 5
+    plateau_factor: Annotated[float, Gt(0), Lt(1), Setting("factor of a cut of the rate")] = 0.1
+    plateau_min_lr: Annotated[float, Ge(0), Setting("rate at which cutting ends")] = 1e-6
+    clip_norm: Annotated[float, Ge(0), Setting("largest gradient norm of a run; 0 = no clipping")] = 1.0
+    model: Annotated[str, Named(MODELS), Setting("the sequence model")] = "tcn"
+    causal: Annotated[
+        bool, Setting("no frame sees a later one; a bigru then has its forward direction alone")
+    ] = True
+    channels: Annotated[
+        int, Ge(1), Setting("channels of every level; a bigru halves them between its directions")
+    ] = 128
+    levels: Annotated[int, Ge(1), Setting("depth: TCN levels with dilation 1, 2, 4, ..., or layers")] = 4
+    kernel_size: Annotated[int, Ge(1), Setting("TCN taps; multi-scale: of the middle branch")] = 5
+    projection: Annotated[int, Ge(0), Setting("channels of a linear layer before the model, 0 = none")] = 0
+    attention: Annotated[
+        str, Named(ATTENTIONS), Setting("kind of multi-task attention of the runs that have attention")
+    ] = "scalar"
+    attention_heads: Annotated[int, Ge(1), Setting("heads of a transformer, and of cross-task attention")] = 4
+    standardise: Annotated[
+        bool, Setting("features are centred and scaled by statistics of the valid training frames")
+    ] = True
+    centre: Annotated[
+        bool,
+        Setting("each clip's mean is subtracted first; a prediction then depends on the whole clip"),
+    ] = False
+    pca: Annotated[
+        int, Ge(0), Setting("principal axes of the valid training frames to project on, 0 = not")
+    ] = 0
+    data_seed: Annotated[
+        int, Ge(0), Lt(2**31), Setting("decides the order of windows, the same for all runs")
+    ] = 0
+    sampler: Annotated[
+        Selection, Selected(SAMPLERS), Setting("which windows an epoch reads, in which order")
+    ] = field(default="shuffled", hash=False)
+    losses: Annotated[
+        Mapping[str, Selection], Losses(), Setting("loss of each task, its kind's first where absent")
+    ] = field(default_factory=dict, hash=False)
+    precision: Annotated[
+        Literal["float32", "tf32", "bfloat16"],
+        Setting("of the products in a training step; evaluation is float32 always"),
+    ] = "float32"
+    compile: Annotated[
+        bool,
+        Setting("compile the step, anew whenever replicas leave (up to a minute); sums round differently"),
+    ] = False
+
+    def __post_init__(self) -> None:
+        _normalise(self)
+        channels, heads, kernel = self.channels, self.attention_heads, self.kernel_size
+        wrong = {
+            f"hop {self.hop} > window {self.window} would leave frames out: lower hop": (
+                self.hop > self.window
+            ),
+            f"kernel_size {kernel} cannot be centred: give an odd kernel_size or causal: true": (
+                not self.causal and kernel % 2 == 0
+            ),
+            f"kernel_size {kernel}, channels {channels}: a multiscale_tcn needs 3 of each or more": (
+                self.model == "multiscale_tcn" and min(kernel, channels) < 3
+            ),
+            f"channels {channels}: a centred bigru halves them between its directions, give an even number": (
+                self.model == "bigru" and not self.causal and channels % 2 != 0
+            ),
+            f"channels {channels}, attention_heads {heads}: a transformer needs a multiple of {2 * heads}": (
+                self.model == "transformer" and channels % (2 * heads) != 0
+            ),
+            f"channels {channels}, attention_heads {heads}: cross_task needs a multiple of {heads}": (
+                self.attention == "cross_task" and channels % heads != 0
+            ),
+        }
+        for msg, found in wrong.items():
+            if found:
+                raise ConfigError(msg)
+
+    def __repr__(self) -> str:
+        return f"Training({', '.join(_changed(self))})"
 
 
 @dataclass(frozen=True, slots=True)
-class Training:
-    """What every run of a sweep shares: windows, schedule, architecture, form of the losses.
+class Place:
+    """Where training happens and how many runs train together: memory and speed, no result."""
 
-    Attributes:
-        window: frames per window.
-        hop: frames between window starts, at most ``window``.
-        batch_size: windows per step.
-        epochs: most epochs of a run; also the length of the learning-rate schedule.
-        patience: epochs without a better score after which a run stops; 0 = never.
-        optimizer: ``adamw`` (Loshchilov and Hutter 2019) or ``adam`` (Kingma and Ba 2015).
-        schedule: of the learning rate after the warm-up: ``cosine`` decay to 0, ``constant``, or ``plateau``:
-            each run's rate is cut when its own validation score stops rising.
-        warmup: share of the schedule with a rising learning rate.
-        plateau_patience: epochs without a better score before the rate is cut.
-        plateau_factor: what the rate is multiplied by then.
-        plateau_min_lr: where cutting ends.
-        clip_norm: largest gradient norm of a replica; 0 = no clipping.
-        model: the sequence model, one of ``MODELS``.
-        causal: no frame sees a later one; a bigru then has its forward direction alone.
-        channels: channels of every level of the model; a bigru halves them between its directions.
-        levels: depth of the model: TCN levels with dilation 1, 2, 4, ..., or layers.
-        kernel_size: TCN taps; multi-scale: of the middle branch. The other models have none.
-        projection: channels of a linear layer before the model, 0 = none.
-        attention: the kind of multi-task attention, one of ``ATTENTIONS``, of the runs that have attention.
-        attention_heads: heads of a transformer, and of cross-task attention.
-        standardise: features are centred and scaled by the statistics of the valid training frames.
-        centre: the mean of each clip's valid frames is subtracted from its features first. A prediction then
-            depends on the whole clip, future included, whatever ``causal`` says.
-        pca: features are projected on so many principal axes of the valid training frames, 0 = not.
-        data_seed: decides the order of windows, the same for all runs.
-        precision: of the products in a training step: ``float32``, ``tf32`` (CUDA), or ``bfloat16``, faster
-            where the processor has it. Evaluation is float32 always.
-        compile: the step's forward and backward are compiled by ``torch.compile`` when training begins, and
-            again whenever replicas leave the stack, which takes up to a minute each time; on CUDA they are
-            replayed as CUDA graphs. Sums round differently.
-        au_loss: ``bce``; ``balanced`` = BCE with positives weighted by negatives / positives of the training
-            labels, at most ``au_pos_weight_max``; ``focal`` = focal loss (Lin et al. 2017).
-        au_focal_gamma: focusing exponent of the focal loss.
-        au_focal_alpha: weight of positive cells in the focal loss, 1 - alpha on negative cells.
-        au_pos_weight_max: cap of the positive weight of ``balanced``.
-        expr_loss: ``cross_entropy``, or ``balanced`` = classes weighted by their inverse training frequency.
+    device: Annotated[
+        str, Matches(r"auto|cpu|cuda(:\d+)?"), Setting("auto, cpu, cuda or cuda:N", "place")
+    ] = "auto"
+    bank: Annotated[
+        Literal["auto", "device", "host", "store"], Setting("where the features are", "place")
+    ] = "auto"
+    max_replicas: Annotated[
+        Literal["auto"] | Annotated[int, Ge(1)],
+        Setting("runs trained together; changes results by rounding alone", "place"),
+    ] = "auto"
 
-    The focal defaults, gamma 1 and alpha 0.95, are those of the seed TCN project (Chrisa142857/ABAW2).
 
-    Raises:
-        ConfigError: a value outside its range.
+def short_losses(losses: Mapping[str, Any]) -> dict[str, Selection]:
+    """Returns ``Training.losses`` without what is the default."""
+    written = {}
+    for name, loss in losses.items():
+        known = LOSSES[TASKS[name].loss]
+        brief = short(known, loss)
+        if brief != next(iter(known)):
+            written[name] = brief
+    return written
+
+
+def unread(tasks: Sequence[str], training: Mapping[str, Any], *, attention: bool) -> set[str]:
+    """Returns the settings that a run of ``tasks`` does not read, whatever their values.
+
+    Args:
+        tasks: of the run.
+        training: settings by name, in normal form.
+        attention: whether the run has attention.
     """
-
-    window: int = 300
-    hop: int = 200
-    batch_size: int = 8
-    epochs: int = 40
-    patience: int = 10
-    optimizer: str = "adamw"
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    plateau_patience: int = 5
-    plateau_factor: float = 0.1
-    plateau_min_lr: float = 1e-6
-    clip_norm: float = 1.0
-    model: str = "tcn"
-    causal: bool = True
-    channels: int = 128
-    levels: int = 4
-    kernel_size: int = 5
-    projection: int = 0
-    attention: str = "scalar"
-    attention_heads: int = 4
-    standardise: bool = True
-    centre: bool = False
-    pca: int = 0
-    data_seed: int = 0
-    precision: str = "float32"
-    compile: bool = False
-    au_loss: str = "bce"
-    au_focal_gamma: float = 1.0
-    au_focal_alpha: float = 0.95
-    au_pos_weight_max: float = 20.0
-    expr_loss: str = "cross_entropy"
-
-    def __post_init__(self) -> None:
-        for name in (
-            *("window", "hop", "batch_size", "epochs", "channels", "levels", "kernel_size"), "attention_heads"
-        ):  # fmt: skip
-            value = getattr(self, name)
-            _check(value >= 1, f"{name} {value}: expected >= 1")
-        for name, known in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-        ):
-            value = getattr(self, name)
-            _check(value in known, f"{name} {value!r}: expected one of {', '.join(known)}")
-        _check(0 < self.plateau_factor < 1, f"plateau_factor {self.plateau_factor}: expected 0 < factor < 1")
-        for name in (
-            "plateau_patience",
-            "plateau_min_lr",
-            "patience",
-            "projection",
-            "pca",
-            "data_seed",
-            "clip_norm",
-            "au_focal_gamma",
-        ):
-            value = getattr(self, name)
-            _check(value >= 0, f"{name} {value}: expected >= 0")
-        _check(
-            self.hop <= self.window,
-            f"hop {self.hop} > window {self.window} would leave frames out: lower hop",
-        )
-        _check(0 <= self.warmup <= 1, f"warmup {self.warmup}: expected 0 <= warmup <= 1")
-        _check(
-            0 <= self.au_focal_alpha <= 1, f"au_focal_alpha {self.au_focal_alpha}: expected 0 <= alpha <= 1"
-        )
-        _check(self.au_pos_weight_max > 0, f"au_pos_weight_max {self.au_pos_weight_max}: expected > 0")
-        for name, kind in (("au_loss", "binary"), ("expr_loss", "categorical")):
-            value = getattr(self, name)
-            _check(value in LOSSES[kind], f"{name} {value!r}: expected one of {', '.join(LOSSES[kind])}")
-        for name, registry in (("model", MODELS), ("attention", ATTENTIONS)):
-            value = getattr(self, name)
-            _check(value in registry, f"{name} {value!r}: expected one of {', '.join(registry)}")
-        _check(
-            self.causal or self.kernel_size % 2 == 1,
-            f"kernel_size {self.kernel_size} cannot be centred: give an odd kernel_size or causal: true",
-        )
-        channels, heads = self.channels, self.attention_heads
-        _check(
-            self.model != "multiscale_tcn" or (self.kernel_size >= 3 and channels >= 3),
-            f"kernel_size {self.kernel_size}, channels {channels}: a multiscale_tcn needs 3 of each or more",
-        )
-        _check(
-            self.model != "bigru" or self.causal or channels % 2 == 0,
-            f"channels {channels}: a centred bigru halves them between its directions, give an even number",
-        )
-        _check(
-            self.model != "transformer" or channels % (2 * heads) == 0,
-            f"channels {channels}, attention_heads {heads}: a transformer needs a multiple of {2 * heads}",
-        )
-        _check(
-            self.attention != "cross_task" or channels % heads == 0,
-            f"channels {channels}, attention_heads {heads}: cross_task needs a multiple of {heads}",
-        )
-
-    def loss_name(self, kind: str) -> str:
-        """Returns which of ``LOSSES[kind]`` the tasks of a kind are trained by."""
-        return {"binary": self.au_loss, "categorical": self.expr_loss}.get(kind, kind)
+    registries = [MODELS, ATTENTIONS, SAMPLERS, *LOSSES.values()]
+    chosen = [MODELS.get(training["model"]), SAMPLERS.get(training["sampler"]["name"])]
+    chosen += [LOSSES[TASKS[task].loss].get(training["losses"][task]["name"]) for task in tasks]
+    if attention:
+        chosen.append(ATTENTIONS.get(training["attention"]))
+    left = set() if attention else {"attention"}
+    if any(choice is None or choice.reads is None for choice in chosen):
+        return left
+    particular = {key for known in registries for choice in known.values() for key in choice.reads or ()}
+    return left | particular.difference(*(choice.reads or () for choice in chosen if choice is not None))

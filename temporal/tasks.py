@@ -10,6 +10,7 @@ from typing import Literal
 from stores import LabelSpec
 from stores.errors import ConfigError
 
+Task = Literal["V", "A", "AU", "EXPR"]
 Activation = Literal["linear", "sigmoid", "softmax"]
 Loss = Literal["ccc", "binary", "categorical"]
 Metric = Literal["ccc", "binary", "categorical"]

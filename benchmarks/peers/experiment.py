@@ -24,7 +24,7 @@ from temporal.data.bank import statistics as feature_statistics
 from temporal.data.windows import Windows, batches, cut, epoch_order
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
-from temporal.train.losses import Targets, gather_targets
+from temporal.train.targets import Targets, gather_targets
 
 SIZES = {
     "demo": Training(window=64, hop=48, channels=64, projection=64, patience=0),

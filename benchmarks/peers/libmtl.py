@@ -23,8 +23,8 @@ from benchmarks.peers.tcn_loop import Encoder, Peer, adamw
 from temporal.data.bank import gather
 from temporal.data.windows import batches, cut
 from temporal.settings import Run, Training
-from temporal.train.losses import Objective, Targets, gather_targets
 from temporal.train.stack import lr_factor
+from temporal.train.targets import Objective, Targets, gather_targets
 
 GONE = types.ModuleType("torchvision.models.utils")
 GONE.load_state_dict_from_url = torch.hub.load_state_dict_from_url

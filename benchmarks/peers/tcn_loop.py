@@ -19,8 +19,8 @@ from temporal.models.gated import GatedAttention
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.train.fused import build
-from temporal.train.losses import Objective
 from temporal.train.stack import lr_factor, rules_of
+from temporal.train.targets import Objective
 
 
 class Encoder(nn.Module):

@@ -28,14 +28,6 @@ def known_edition(name: str) -> str:
         raise ValueError(str(error)) from None
 
 
-def known(what: str, registry: Mapping[str, str], name: str) -> str:
-    """Returns ``name`` if it is one of ``registry``; raises ``ValueError``, as pydantic expects, if not."""
-    if name not in registry:
-        msg = f"unknown {what} {name!r}: expected one of {', '.join(registry)}"
-        raise ValueError(msg)
-    return name
-
-
 def kinds(annotation: object) -> Iterator[object]:
     """Yields the plain types that an annotation is made of, such as int of ``tuple[PositiveInt, ...]``."""
     if not (inner := get_args(annotation)):

@@ -1,81 +1,69 @@
-"""The section ``training``: what every run of the sweep shares.
+"""The section ``training``: every setting of ``temporal.settings``, derived from there field by field."""
 
-Not where a setting takes effect: that, and what each means, is ``temporal.settings``.
-"""
-
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, create_model, model_validator
 
-from pipeline.config.section import Device, NonNegativeFloat, PositiveFloat, Section, Seed, Task, known
+from pipeline.config.section import Section
 from stores.errors import ConfigError
-from temporal.settings import ATTENTIONS, LOSSES, MODELS
-from temporal.settings import Training as SharedSettings
+from temporal import settings
+from temporal.settings import Matches, Place, Run, settings_of
 
 
-class Training(Section):
+def checked(owner: type, name: str, value: object) -> object:
+    """Returns a value in its normal form; raises ``ValueError``, as pydantic expects, if it does not fit."""
+    try:
+        return settings.checked(owner, name, value)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+
+
+def derived() -> dict[str, Any]:
+    """Returns the definitions of pydantic fields for all settings but those that a row has by itself."""
+    definitions: dict[str, Any] = {}
+    for owner in (Run, settings.Training, Place):
+        stated = {field.name: field for field in fields(owner)}
+        for name, (hint, setting) in settings_of(owner).items():
+            if setting.scope == "row":
+                continue
+            form = next((part.pattern for part in get_args(hint) if isinstance(part, Matches)), None)
+            about: dict[str, Any] = {"description": setting.meaning, "validate_default": True}
+            if form is not None:
+                about["pattern"] = f"^({form})$"
+            if stated[name].default is MISSING:
+                about["default_factory"] = stated[name].default_factory
+            else:
+                about["default"] = stated[name].default
+            check = AfterValidator(partial(checked, owner, name))
+            definitions[name] = (Annotated[hint, check], Field(**about))
+    return definitions
+
+
+if TYPE_CHECKING:
+
+    class Derived(Section):
+        """One attribute for each setting."""
+
+        def __getattr__(self, name: str) -> Any: ...
+
+else:
+    Derived = create_model("Derived", __base__=Section, **derived())
+
+
+class Training(Derived):
     """What every run of the sweep shares; the meaning of each setting is told in ``temporal.settings``."""
-
-    window: PositiveInt = 300
-    hop: PositiveInt = 200
-    batch_size: PositiveInt = 8
-    epochs: PositiveInt = 40
-    patience: NonNegativeInt = 10
-    lr: PositiveFloat = 1e-3
-    weight_decay: NonNegativeFloat = 1e-2
-    optimizer: Literal["adamw", "adam"] = "adamw"
-    schedule: Literal["cosine", "constant", "plateau"] = "cosine"
-    warmup: Annotated[float, Field(ge=0, le=1)] = 0.05
-    plateau_patience: NonNegativeInt = 5
-    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    plateau_min_lr: NonNegativeFloat = 1e-6
-    clip_norm: NonNegativeFloat = 1.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    loss_weights: dict[Task, NonNegativeFloat] = Field(default_factory=dict)
-    au_loss: Annotated[str, AfterValidator(partial(known, "loss", LOSSES["binary"]))] = "bce"
-    au_focal_gamma: NonNegativeFloat = 1.0
-    au_focal_alpha: Annotated[float, Field(ge=0, le=1)] = 0.95
-    au_pos_weight_max: PositiveFloat = 20.0
-    expr_loss: Annotated[str, AfterValidator(partial(known, "loss", LOSSES["categorical"]))] = "cross_entropy"
-    model: Annotated[str, AfterValidator(partial(known, "model", MODELS))] = "tcn"
-    causal: bool = True
-    channels: PositiveInt = 128
-    levels: PositiveInt = 4
-    kernel_size: PositiveInt = 5
-    projection: NonNegativeInt = 0
-    attention: Annotated[str, AfterValidator(partial(known, "attention", ATTENTIONS))] = "scalar"
-    attention_heads: PositiveInt = 4
-    standardise: bool = True
-    centre: bool = False
-    pca: NonNegativeInt = 0
-    data_seed: Seed = 0
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    compile: bool = False
-    device: Device = "auto"
-    bank: Literal["auto", "device", "host", "store"] = "auto"
-    """Where the features are while runs train; changes memory and speed alone."""
-    max_replicas: Literal["auto"] | PositiveInt = "auto"
-    """Runs trained together; changes memory and speed, and results by rounding alone."""
-
-    @model_validator(mode="after")
-    def check_hop(self) -> Self:
-        """Windows must cover every frame."""
-        if self.hop > self.window:
-            msg = f"hop {self.hop} is longer than window {self.window}: the frames between are lost"
-            raise ValueError(msg)
-        return self
 
     @model_validator(mode="after")
     def check_together(self) -> Self:
-        """What the temporal stage would refuse is refused here, before features are made for it."""
+        """Settings that the temporal stage would refuse together are refused before features are made."""
         try:
-            SharedSettings(**{field.name: getattr(self, field.name) for field in fields(SharedSettings)})
+            settings.Training(**{name: getattr(self, name) for name in settings_of(settings.Training)})
         except ConfigError as error:
             raise ValueError(str(error)) from None
         return self
 
     def deciding(self) -> dict[str, Any]:
         """Returns the settings that decide a result, as JSON values: not where or in what groups."""
-        return self.model_dump(mode="json", exclude={"device", "bank", "max_replicas"})
+        return self.model_dump(mode="json", exclude=set(settings_of(Place)))

@@ -107,9 +107,9 @@ def batches_alike(windows: Windows, order: Ints, batch_size: int) -> list[Ints]:
     ]
 
 
-def epoch_batches(windows: Windows, batch_size: int, data_seed: int, epoch: int) -> list[Ints]:
-    """Returns the batches of an epoch, a pure function of ``(data_seed, epoch)``; both kinds take turns."""
-    pieces = batches_alike(windows, epoch_order(len(windows), data_seed, epoch), batch_size)
+def epoch_batches(windows: Windows, order: Ints, batch_size: int, data_seed: int, epoch: int) -> list[Ints]:
+    """Returns ``order`` in batches; those of clips and of images take turns, by ``(data_seed, epoch)``."""
+    pieces = batches_alike(windows, order, batch_size)
     if not windows.static.any():
         return pieces
     return [pieces[i] for i in np.random.default_rng((data_seed, epoch, 1)).permutation(len(pieces))]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from stores import FeatureSpec, LabelSpec
 from temporal.data.bank import Bank, Split
-from temporal.data.windows import Ints, Windows, batches_alike, cut, epoch_batches
+from temporal.data.windows import Ints, Windows, batches_alike, cut, epoch_batches, epoch_order
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.train.fit import fit
@@ -112,7 +112,8 @@ def estimate(
     windows = cut((0, *accumulate(shapes.train)), training.window, training.hop, shapes.static_train)
     scored = cut((0, *accumulate(shapes.validation)), training.window, training.hop, shapes.static_validation)
     # As many windows per batch, and as long ones, as in the first steps of the true first epoch.
-    pieces = epoch_batches(windows, training.batch_size, training.data_seed, 1)
+    order = epoch_order(len(windows), training.data_seed, 1)
+    pieces = epoch_batches(windows, order, training.batch_size, training.data_seed, 1)
     scored_pieces = batches_alike(
         scored, np.arange(len(scored), dtype=np.int64), training.batch_size * EVALUATION_FACTOR
     )

@@ -22,9 +22,9 @@ from torch.func import functional_call
 
 from temporal.models.heads import Heads
 from temporal.models.network import Network, initialise, part_seed
-from temporal.settings import ATTENTIONS, MODELS, Run, Training, registered
-from temporal.train.losses import Objective, Targets
+from temporal.settings import ATTENTIONS, MODELS, Run, Training
 from temporal.train.precision import products, require_parity
+from temporal.train.targets import Objective, Targets
 
 Program: TypeAlias = Callable[..., Tensor]
 """``Stack._losses``, or the same compiled."""
@@ -41,8 +41,8 @@ PER_REPLICA = (
 
 def build(dim: int, sizes: Mapping[str, int], training: Training, *, attention: bool) -> Network:
     """Returns the network that ``training`` describes, on the CPU, not yet initialised."""
-    trunk = registered(MODELS[training.model])(training.projection or dim, training)
-    kind = registered(ATTENTIONS[training.attention])
+    trunk = MODELS[training.model].load()(training.projection or dim, training)
+    kind = ATTENTIONS[training.attention].load()
     return Network(
         nn.Linear(dim, training.projection) if training.projection else None,
         training.model,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stores import LabelSpec
 from stores.editions import Edition
 from stores.editions import edition as edition_named
+from temporal.choices import SAMPLERS, made
 from temporal.data.bank import Bank, Split, Standardiser, minibatches
 from temporal.data.windows import Ints, Windows, cut, epoch_batches
 from temporal.inference import frames
@@ -26,9 +27,10 @@ from temporal.metrics import Metrics, score, totals, unit_sums
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.train.fused import Stack, build
-from temporal.train.losses import Objective, gather_targets, objective
 from temporal.train.outcome import RunResult
 from temporal.train.resume import StateFile
+from temporal.train.sampling import Order
+from temporal.train.targets import Objective, gather_targets, objective
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +106,9 @@ class StackTraining:
             for split in (bank.train, bank.validation)
         )
         self.objective: Objective = objective(bank.train, bank.label_spec, training)
+        self.order: Order = made("sampler", SAMPLERS, training.sampler)(
+            self.windows, bank.train, self.tasks, bank.label_spec
+        )
         self.labelled = _labelled_windows(bank.train, self.windows, self.tasks)
         self.rules = rules_of(bank.label_spec)
         self.labels = {task: bank.validation.labels[TASKS[task].array].cpu().numpy() for task in self.tasks}
@@ -165,7 +170,9 @@ class StackTraining:
 
     def _epoch(self, epoch: int) -> NDArray[np.float64]:
         """Trains one epoch; returns (R, N) mean losses over the minibatches that held a label of the task."""
-        pieces = epoch_batches(self.windows, self.training.batch_size, self.training.data_seed, epoch)
+        seed = self.training.data_seed
+        order = self.order(seed, epoch)
+        pieces = epoch_batches(self.windows, order, self.training.batch_size, seed, epoch)
         steps = len(pieces)
         sums = torch.zeros(len(self.stack), len(self.tasks), device=self.device)
         seen = np.zeros(len(self.tasks))

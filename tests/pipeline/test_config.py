@@ -1,7 +1,7 @@
 """Configurations: what is accepted, and how a mistake is answered."""
 
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -115,8 +115,10 @@ def test_a_setting_on_the_command_line_wins_and_is_read_as_yaml():
         ("tasks: [AU, V]", "task: [AU, V]", "key 'sweep.rows.0.task', did you mean 'sweep.rows.tasks'"),
         ("epochs: 3", "epochs: three", "my.yaml:5: training.epochs: found 'three'"),
         ("epochs: 3", "epochs: 0", "my.yaml:5: training.epochs: found 0"),
-        ("epochs: 3", "hop: 301", "my.yaml:4: training: hop 301 is longer than window 300"),
-        ("epochs: 3", "model: lstm", "my.yaml:5: training.model: unknown model 'lstm'"),
+        ("epochs: 3", "hop: 301", "my.yaml:4: training: hop 301 > window 300"),
+        ("epochs: 3", "losses: {AU: {name: focal, gama: 1}}", "unknown key 'gama', did you mean 'gamma'?"),
+        ("epochs: 3", "losses: {AU: focl}", "my.yaml:5: training.losses: losses.AU 'focl'"),
+        ("epochs: 3", "model: lstm", "my.yaml:5: training.model: model 'lstm': expected one of tcn"),
         ("epochs: 3", "model: lstm", "expected one of tcn, multiscale_tcn, bigru, transformer, mlp"),
         ("epochs: 3", "attention: soft", "expected one of scalar, vector, cross_task, hierarchical"),
         ("epochs: 3", "model: transformer\n  channels: 5", "yaml:4: training: channels 5, attention_heads 4"),
@@ -134,8 +136,8 @@ def test_a_setting_on_the_command_line_wins_and_is_read_as_yaml():
         ("[AU, V]}", "[AU, V], training: {lrr: 1}}", "training.lrr', did you mean 'sweep.rows.training.lr'"),
         ("[AU, V]}", "[AU, V], lr: 1}", "'sweep.rows.0.lr', did you mean 'sweep.rows.training.lr'"),
         ("[AU, V]}", "[AU, V], training: {lr: -1}}", "my.yaml:8: sweep.rows.0.training.lr: found -1"),
-        ("[AU, V]}", "[AU, V], training: {loss_weights: {W: 1}}}", "found 'W', input should be"),
-        ("[AU, V]}", "[AU, V], training: {hop: 301}}", "0: row V+AU hop=301: hop 301 is longer"),
+        ("[AU, V]}", "[AU, V], training: {loss_weights: {W: 1}}}", "expected for W: one of V"),
+        ("[AU, V]}", "[AU, V], training: {hop: 301}}", "0: row V+AU hop=301: hop 301 > window"),
         ("[AU, V]}", "[AU, V], training: {device: cpu}}", "'device' decides no result"),
         ("[AU, V]}", "[AU, V], training: {attention: x}}", "write 'attention: KIND' beside 'tasks'"),
         ("seeds: [0]", "halvin: {}", "did you mean 'sweep.halving'?"),
@@ -206,9 +208,9 @@ AXES = SMALL.split("  rows:")[0] + "  product: {tasks: [[V], [A, AU]], training:
         ("lr: [1, 0]", "my.yaml:7: sweep.product.training.lr.1: found 0"),
         ("lr: 0.1", "sweep.product.training.lr: found 0.1"),
         ("lr: []", "the axis 'lr' has no value"),
-        ("loss_weights: [{}, {W: 1}]", "sweep.product.training.loss_weights.1.W"),
+        ("loss_weights: [{}, {W: 1}]", "sweep.product.training.loss_weights.1: "),
         ("max_replicas: [1, 2]", "'max_replicas' decides no result"),
-        ("hop: [200, 301]", "row V hop=301: hop 301 is longer than window 300"),
+        ("hop: [200, 301]", "row V hop=301: hop 301 > window 300"),
     ],
 )
 def test_a_mistake_in_an_axis_names_the_axis_or_the_row(write, axes, told):
@@ -242,7 +244,7 @@ def test_exclude_compares_settings_as_they_are_understood(write):
     text = AXES % "lr: [1.0e-3, 1.0e-4], hop: [100, 200]" + "  exclude: [%s]\n"
     assert len(names(load(write(text % "{tasks: [V]}")))) == 4
     left = names(load(write(text % "{training: {lr: 1e-3}}")))  # YAML reads 1e-3 as a string
-    assert left == ["V hop=100 lr=0.0001", "V lr=0.0001", "A+AU hop=100 lr=0.0001", "A+AU lr=0.0001"]
+    assert left == ["V lr=0.0001 hop=100", "V lr=0.0001", "A+AU lr=0.0001 hop=100", "A+AU lr=0.0001"]
     assert len(names(load(write(text % "{tasks: [A, AU], training: {lr: 1e-3, hop: 200}}")))) == 7
     with pytest.raises(ConfigError, match=r"unknown key 'sweep.exclude.0.training.lrr'"):
         load(write(text % "{training: {lrr: 1}}"))
@@ -261,16 +263,14 @@ def test_no_section_can_be_changed_after_loading():
 
 
 def test_every_setting_of_the_temporal_stage_can_be_set_and_has_its_default():
-    from temporal.settings import Run, Training
+    from temporal.settings import Place, Run, Training, settings_of
 
-    shared = {field.name: field for field in fields(Training)}
-    of_rows = {"tasks", "attention", "seed"}
-    of_a_run = {field.name: field for field in fields(Run) if field.name not in of_rows}
-    ours = TrainingSection()
-    assert set(TrainingSection.model_fields) == {*shared, *of_a_run, "device", "bank", "max_replicas"}
-    for name, field in (shared | of_a_run).items():
-        default = {} if name == "loss_weights" else field.default
-        assert getattr(ours, name) == default, name
+    ours, settled = TrainingSection(), {}
+    for owner in (Run(("A",)), Training(), Place()):
+        for name, (_, setting) in settings_of(type(owner)).items():
+            if setting.scope != "row":
+                settled[name] = getattr(owner, name)
+    assert {name: getattr(ours, name) for name in TrainingSection.model_fields} == settled
 
 
 def test_every_setting_of_the_renderer_can_be_set_and_has_its_default():

@@ -44,6 +44,8 @@ def test_a_name_tells_a_weight_that_is_taken_back_to_one():
     shared = Training(loss_weights={"AU": 0.1})
     assert row(("A", "AU"), shared=shared).name == "A+AU"
     assert row(("A", "AU"), shared=shared, loss_weights={}).name == "A+AU loss_weights=AU:1"
+    shared = Training(losses={"AU": "focal"})
+    assert row(("A", "AU"), shared=shared, losses={}).name == "A+AU losses=AU:bce"
 
 
 @given(value=st.floats(1e-12, 1e12))
@@ -54,18 +56,16 @@ def test_the_text_of_a_number_gives_it_back(value):
 IRRELEVANT = [
     (("A",), {"loss_weights": {"AU": 0.1}}),
     (("A",), {"loss_weights": {"A": 1.0}}),
-    (("A", "EXPR"), {"au_loss": "focal"}),
-    (("A", "EXPR"), {"au_focal_gamma": 2.0}),
-    (("AU",), {"au_focal_gamma": 2.0}),
-    (("AU",), {"au_focal_alpha": 0.5}),
-    (("AU",), {"au_pos_weight_max": 3.0}),
-    (("A", "AU"), {"expr_loss": "balanced"}),
+    (("A", "EXPR"), {"losses": {"AU": "focal"}}),
+    (("AU",), {"losses": {"AU": {"name": "bce"}}}),
+    (("A", "AU"), {"losses": {"EXPR": "balanced"}}),
 ]
 RELEVANT = [
     (("A",), {"loss_weights": {"A": 0.5}}),
     (("A", "AU"), {"loss_weights": {"AU": 0.1}}),
-    (("A", "AU"), {"au_loss": "focal"}),
-    (("EXPR",), {"expr_loss": "balanced"}),
+    (("A", "AU"), {"losses": {"AU": "focal"}}),
+    (("A", "AU"), {"losses": {"AU": {"name": "focal", "gamma": 2}}}),
+    (("EXPR",), {"losses": {"EXPR": "balanced"}}),
     *((("A", "EXPR"), {key: value}) for key, value in {
         "window": 301, "hop": 199, "batch_size": 7, "epochs": 39, "patience": 9, "lr": 2e-3,
         "weight_decay": 0.0, "warmup": 0.0, "clip_norm": 0.5, "dropout": 0.0, "causal": False, "channels": 64,
@@ -93,19 +93,10 @@ def test_a_setting_that_can_matter_makes_another_run_and_another_name(tasks, own
     )
 
 
-@pytest.mark.parametrize(
-    ("loss", "read"), [("balanced", {"au_pos_weight_max"}), ("focal", {"au_focal_gamma", "au_focal_alpha"})]
-)
-def test_an_au_loss_depends_on_the_settings_that_it_reads(loss, read):
-    found = set(relevant(("AU",), row(("AU",), au_loss=loss).training, attention=False))
-    assert found & {"au_pos_weight_max", "au_focal_gamma", "au_focal_alpha"} == read
-
-
-def test_a_loss_that_others_added_may_read_every_setting_of_its_task():
-    training = {**SHARED.deciding(), "au_loss": "theirs"}
-    assert {"au_pos_weight_max", "au_focal_gamma", "au_focal_alpha"} <= set(
-        relevant(("AU",), training, attention=False)
-    )
+def test_a_name_tells_the_parameters_of_a_loss_that_are_not_its_defaults():
+    assert row(("A", "AU"), losses={"AU": {"name": "focal", "gamma": 1}}).name == "A+AU losses=AU:focal"
+    told = row(("AU", "EXPR"), losses={"AU": {"name": "focal", "gamma": 2}, "EXPR": "balanced"}).name
+    assert told == "AU+EXPR losses=AU:focal(gamma=2),EXPR:balanced"
 
 
 def test_a_name_tells_the_kind_of_attention_unless_it_is_the_plain_one():
@@ -144,9 +135,13 @@ def settings(draw):
             {},
             optional={
                 "lr": st.sampled_from([1e-3, 1e-4]),
-                "au_loss": st.sampled_from(["bce", "focal"]),
-                "au_focal_gamma": st.sampled_from([1.0, 2.0]),
-                "expr_loss": st.sampled_from(["cross_entropy", "balanced"]),
+                "losses": st.fixed_dictionaries(
+                    {},
+                    optional={
+                        "AU": st.sampled_from(["bce", "focal", {"name": "focal", "gamma": 2}]),
+                        "EXPR": st.sampled_from(["cross_entropy", "balanced"]),
+                    },
+                ),
                 "loss_weights": st.dictionaries(
                     st.sampled_from(TASKS), st.sampled_from([1.0, 0.1]), max_size=2
                 ),

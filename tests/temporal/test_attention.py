@@ -9,7 +9,7 @@ from torch import nn
 
 from temporal.models import Heads
 from temporal.models.gated import GatedAttention
-from temporal.settings import ATTENTIONS, Training, registered
+from temporal.settings import ATTENTIONS, Training
 
 SIZES = {"V": 1, "A": 1, "AU": 3, "EXPR": 4}
 C = 6
@@ -26,7 +26,7 @@ def active(*names, sizes=SIZES):
 def parts(kind, sizes=SIZES):
     torch.manual_seed(0)
     training = Training(attention_heads=2)
-    return registered(ATTENTIONS[kind])(C, sizes, training), Heads(C, sizes)
+    return ATTENTIONS[kind].load()(C, sizes, training), Heads(C, sizes)
 
 
 def channels(batch=2, frames=7):

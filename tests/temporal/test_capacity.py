@@ -27,7 +27,7 @@ from stores.testing import label_spec
 from temporal.data.bank import gather, identity
 from temporal.train.memory import footprint
 from temporal.train.fused import Stack
-from temporal.train.losses import gather_targets, objective
+from temporal.train.targets import gather_targets, objective
 from temporal.settings import Run, Training
 from temporal.data.windows import cut
 

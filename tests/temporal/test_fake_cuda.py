@@ -17,7 +17,7 @@ from temporal.data.windows import batches, cut, epoch_order
 from temporal.inference import frames
 from temporal.settings import ATTENTIONS, MODELS
 from temporal.train.fused import Stack
-from temporal.train.losses import gather_targets, objective
+from temporal.train.targets import gather_targets, objective
 
 CUDA = torch.device("cuda", 0)
 

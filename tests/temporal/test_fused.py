@@ -7,7 +7,7 @@ from temporal.data.bank import gather, statistics
 from temporal.data.windows import batches, cut, epoch_order
 from temporal.settings import Run
 from temporal.train.fused import Stack
-from temporal.train.losses import gather_targets, objective
+from temporal.train.targets import gather_targets, objective
 
 SIZES = {"V": 1, "A": 1, "AU": 12, "EXPR": 7}
 MIXED = [

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from stores.errors import ConfigError
 from temporal import TASKS, Training, metrics
-from temporal.settings import LOSSES
+from temporal.settings import LOSSES, Choice, Parameter
 from temporal.train import losses
+from temporal.train.targets import TaskBatch, gather_targets, objective
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -95,31 +96,44 @@ def test_balanced_weights_keep_the_mean_weight_of_a_training_label_at_1():
     assert losses.positive_weights(au, au >= 0, 2.5).tolist() == pytest.approx([2.5, 2.5, 0.4])
 
 
-def test_every_registered_loss_can_be_made_and_gives_one_finite_number_per_task(bank):
-    targets_rows = torch.arange(12).reshape(2, 6)
-    for kind, names in LOSSES.items():
-        for name in names:
-            form = {"binary": {"au_loss": name}, "categorical": {"expr_loss": name}}.get(kind, {})
-            target = losses.objective(bank.train, bank.label_spec, Training(**form))
-            sizes = {task: TASKS[task].size(bank.label_spec) for task in TASKS}
-            usable = torch.ones(2, 6, dtype=torch.bool)
-            labels = losses.gather_targets(bank.train, targets_rows, usable, sizes)
-            logits = {task: torch.randn(2, 6, size) for task, size in sizes.items()}
-            values = target(logits, labels)
-            assert values.shape == (len(TASKS),)
-            assert torch.isfinite(values).all()
+EVERY_LOSS = [(task, name) for task, spec in TASKS.items() for name in LOSSES[spec.loss]]
 
 
-def test_a_loss_registered_by_one_line_is_the_one_that_trains(bank, monkeypatch):
-    def zero(train, task, labels, training):
-        return lambda logits, target, known: logits.sum() * 0.0
+@pytest.mark.parametrize(("task", "name"), EVERY_LOSS)
+def test_every_registered_loss_gives_one_finite_number_and_zero_gradient_where_nothing_is_known(
+    bank, task, name
+):
+    goal = objective(bank.train, bank.label_spec, Training(losses={task: name}))
+    rows, usable = torch.arange(12).reshape(2, 6), torch.ones(2, 6, dtype=torch.bool)
+    for seen in (usable, ~usable):
+        labels = gather_targets(bank.train, rows, seen, [task])
+        logits = torch.randn(2, 6, TASKS[task].size(bank.label_spec), requires_grad=True)
+        (value,) = goal({task: logits}, labels)
+        (gradient,) = torch.autograd.grad(value, logits)
+        assert torch.isfinite(value)
+        assert bool(gradient.any()) == bool(seen.any() and labels.known[task].any())
 
-    monkeypatch.setattr(losses, "zero", zero, raising=False)
-    monkeypatch.setitem(LOSSES["binary"], "zero", "temporal.train.losses:zero")
-    target = losses.objective(bank.train, bank.label_spec, Training(au_loss="zero"))
-    assert target.forms["AU"](torch.ones(1, 1, 12), torch.ones(1), torch.ones(1)).item() == 0.0
+
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_the_squared_error_is_the_mean_over_the_known_frames(seed):
+    random, known = draw(seed, 3, 7)
+    p, t = torch.from_numpy(random.normal(size=(2, 3, 7)))
+    loss = losses.mse(None, None, None)(TaskBatch(p.unsqueeze(-1), t, known.double()))
+    cells = [(p[i, j] - t[i, j]) ** 2 for i in range(3) for j in range(7) if known[i, j]]
+    assert loss.item() == pytest.approx(float(sum(cells)) / max(1, len(cells)))
 
 
-def test_an_unknown_loss_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="bce, balanced, focal"):
-        Training(au_loss="focl")
+def test_a_loss_with_a_parameter_is_one_function_and_one_line(bank, monkeypatch):
+    def huber(train, task, labels, *, delta):
+        return lambda batch: F.huber_loss(batch.logits.squeeze(-1), batch.target, delta=delta)
+
+    monkeypatch.setattr(losses, "huber", huber, raising=False)
+    line = Choice("temporal.train.losses:huber", parameters={"delta": Parameter(1.0, "knee", gt=0)})
+    monkeypatch.setitem(LOSSES["ccc"], "huber", line)
+    for value, expected in (("huber", 1.5), ({"name": "huber", "delta": 0.5}, 0.875)):
+        goal = objective(bank.train, bank.label_spec, Training(losses={"V": value}))
+        batch = TaskBatch(torch.full((1, 1, 1), 2.0), torch.zeros(1, 1), torch.ones(1, 1))
+        assert goal.forms["V"](batch).item() == pytest.approx(expected)
+    with pytest.raises(ConfigError, match=r"delta 0: expected a number > 0"):
+        Training(losses={"V": {"name": "huber", "delta": 0}})

@@ -14,7 +14,7 @@ from temporal.data.windows import batches, cut, epoch_order
 from temporal.models import initialise
 from temporal.settings import ATTENTIONS, MODELS
 from temporal.train.fused import Stack, build
-from temporal.train.losses import gather_targets, objective
+from temporal.train.targets import gather_targets, objective
 
 every = pytest.mark.parametrize(("model", "kind"), [(m, k) for m in MODELS for k in ATTENTIONS])
 

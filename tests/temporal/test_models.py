@@ -13,7 +13,7 @@ from stores.errors import ConfigError
 from temporal.models import bigru, transformer
 from temporal.models.multiscale_tcn import MultiScaleConv1d, MultiScaleTCN
 from temporal.models.tcn import TCN, WeightNormConv1d
-from temporal.settings import ATTENTIONS, MODELS, Training, registered
+from temporal.settings import ATTENTIONS, MODELS, Training
 
 TINY = Training(channels=8, levels=2, kernel_size=3, attention_heads=2)
 FRAMES = 12
@@ -24,7 +24,7 @@ both_ways = pytest.mark.parametrize("causal", [True, False])
 
 def trunk(model, causal=True, channels_in=3):
     torch.manual_seed(0)
-    return registered(MODELS[model])(channels_in, replace(TINY, model=model, causal=causal))
+    return MODELS[model].load()(channels_in, replace(TINY, model=model, causal=causal))
 
 
 def windows(*shape, seed=0):
@@ -293,7 +293,7 @@ def test_rotary_scores_depend_on_the_distance_of_two_frames_alone():
     [
         ({"model": "none"}, f"model 'none': expected one of {', '.join(MODELS)}"),
         ({"attention": "none"}, f"attention 'none': expected one of {', '.join(ATTENTIONS)}"),
-        ({"attention_heads": 0}, "attention_heads 0: expected >= 1"),
+        ({"attention_heads": 0}, "attention_heads 0: expected a whole number >= 1"),
         ({"model": "multiscale_tcn", "kernel_size": 2}, "kernel_size 2, channels 8: a multiscale_tcn"),
         ({"model": "multiscale_tcn", "channels": 2}, "kernel_size 3, channels 2: a multiscale_tcn needs 3"),
         ({"model": "bigru", "channels": 5, "causal": False}, "channels 5: a centred bigru halves them"),

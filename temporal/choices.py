@@ -1,0 +1,199 @@
+"""The registries: what a setting can choose from by name, where each choice lives and what it reads.
+
+A new loss, sampler, model, attention or fusion is one function in a module and one line here.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeAlias
+
+from stores.errors import ConfigError
+
+Value: TypeAlias = bool | int | float | str
+Selection: TypeAlias = str | Mapping[str, Any]
+"""A choice as a configuration writes it: its name, or ``{name: ..., parameter: ...}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One number, text or switch of a choice.
+
+    Attributes:
+        default: its value where none is given; tells its type too.
+        meaning: what it does, for the documentation.
+        ge: least value; likewise ``gt`` (exclusive), ``le`` and ``lt``.
+    """
+
+    default: Value
+    meaning: str
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
+    def checked(self, where: str, value: Any) -> Value:
+        """Returns ``value`` in the type of the default.
+
+        Raises:
+            ConfigError: it is of another type or outside the range.
+        """
+        number = isinstance(self.default, int | float) and not isinstance(self.default, bool)
+        bounds = [(">=", self.ge), (">", self.gt), ("<=", self.le), ("<", self.lt)]
+        told = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+        kind = type(self.default)
+        found: Any
+        try:
+            found = kind(value) if number and not isinstance(value, bool) else value
+        except (TypeError, ValueError):
+            found = None
+        fits = isinstance(found, kind) and (not isinstance(found, bool) or kind is bool)
+        if fits and number:
+            fits = (
+                found == float(value)
+                and (self.ge is None or found >= self.ge)
+                and (self.gt is None or found > self.gt)
+                and (self.le is None or found <= self.le)
+                and (self.lt is None or found < self.lt)
+                and abs(found) < float("inf")
+            )
+        if not fits:
+            what = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
+            msg = f"{where} {value!r}: expected {what} {told}".rstrip()
+            raise ConfigError(msg)
+        result: Value = found
+        return result
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One line of a registry.
+
+    Attributes:
+        reference: ``module:function``, imported when a run asks for it.
+        reads: of the shared settings that not everything reads, those that this choice reads; None if
+            nobody said so, and then it may read all.
+        parameters: its own, by name; the function gets them as keyword arguments.
+    """
+
+    reference: str
+    reads: tuple[str, ...] | None = None
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    def load(self) -> Any:
+        """Returns the function, imported now."""
+        module, function = self.reference.split(":")
+        return getattr(importlib.import_module(module), function)
+
+
+Registry: TypeAlias = dict[str, Choice]
+
+LOSSES: dict[str, Registry] = {
+    "ccc": {
+        "ccc": Choice("temporal.train.losses:ccc", ()),
+        "mse": Choice("temporal.train.losses:mse", ()),
+    },
+    "binary": {
+        "bce": Choice("temporal.train.losses:bce", ()),
+        "balanced": Choice(
+            "temporal.train.losses:balanced_bce",
+            (),
+            {"largest": Parameter(20.0, "cap of the weight of positives, negatives / positives", gt=0)},
+        ),
+        "focal": Choice(
+            "temporal.train.losses:focal",
+            (),
+            {
+                "gamma": Parameter(1.0, "focusing exponent", ge=0),
+                "alpha": Parameter(0.95, "weight of positive cells, 1 - alpha on negative ones", ge=0, le=1),
+            },
+        ),
+    },
+    "categorical": {
+        "cross_entropy": Choice("temporal.train.losses:cross_entropy", ()),
+        "balanced": Choice("temporal.train.losses:balanced_cross_entropy", ()),
+    },
+}
+"""The losses of each kind of task; the first of a kind is its default.
+
+A function ``(train, task, labels, **parameters)`` -> a loss, see ``temporal.train.losses``. The defaults of
+``focal`` are those of the seed TCN project (Chrisa142857/ABAW2).
+"""
+
+MODELS: Registry = {
+    "tcn": Choice("temporal.models.tcn:tcn", ("kernel_size",)),
+    "multiscale_tcn": Choice("temporal.models.multiscale_tcn:multiscale_tcn", ("kernel_size",)),
+    "bigru": Choice("temporal.models.bigru:bigru", ()),
+    "transformer": Choice("temporal.models.transformer:transformer", ("attention_heads",)),
+    "mlp": Choice("temporal.models.tcn:mlp", ()),
+}
+"""The sequence models: a function of input channels and ``Training`` -> ``temporal.models.trunk.Trunk``."""
+
+ATTENTIONS: Registry = {
+    "scalar": Choice("temporal.models.gated:scalar", ()),
+    "vector": Choice("temporal.models.gated:vector", ()),
+    "cross_task": Choice("temporal.models.cross_task:cross_task", ("attention_heads",)),
+    "hierarchical": Choice("temporal.models.hierarchical:hierarchical", ()),
+}
+"""The kinds of multi-task attention: a function of the channels of the trunk, the outputs of each task and
+``Training`` -> ``temporal.models.attention.TaskAttention``."""
+
+SAMPLERS: Registry = {"shuffled": Choice("temporal.train.sampling:shuffled", ())}
+"""The orders of an epoch's windows, see ``temporal.train.sampling``."""
+
+
+def selected(what: str, registry: Mapping[str, Choice], value: Any) -> dict[str, Value]:
+    """Returns a choice as ``{"name": name, every parameter: its value}``.
+
+    Args:
+        what: what is chosen, for the message of an error.
+        registry: the choices.
+        value: a name, or a mapping of the name and some parameters.
+
+    Raises:
+        ConfigError: an unknown name or parameter (the nearest one is named), or a value out of its range.
+    """
+    given = {"name": value} if isinstance(value, str) else value
+    if not isinstance(given, Mapping) or not isinstance(given.get("name"), str):
+        msg = f"{what} {value!r}: expected a name or {{name: ..., parameter: ...}} of {', '.join(registry)}"
+        raise ConfigError(msg)
+    name = given["name"]
+    if name not in registry:
+        msg = f"{what} {name!r}: {nearest(name, registry)}"
+        raise ConfigError(msg)
+    parameters = registry[name].parameters
+    for key in given:
+        if key != "name" and key not in parameters:
+            msg = f"{what} {name}: unknown key {key!r}, {nearest(str(key), ['name', *parameters])}"
+            raise ConfigError(msg)
+    return {"name": name} | {
+        key: parameter.checked(f"{what} {name}.{key}", given.get(key, parameter.default))
+        for key, parameter in parameters.items()
+    }
+
+
+def short(registry: Mapping[str, Choice], selection: Mapping[str, Any]) -> Selection:
+    """Returns the shortest way to write what ``selected`` returned: parameters of default value left out."""
+    name = selection["name"]
+    parameters = registry[name].parameters if name in registry else {}
+    changed = {
+        key: value
+        for key, value in selection.items()
+        if key != "name" and (key not in parameters or value != parameters[key].default)
+    }
+    return {"name": name, **changed} if changed else str(name)
+
+
+def made(what: str, registry: Mapping[str, Choice], value: Selection) -> Callable[..., Any]:
+    """Returns the function of a choice with its parameters already given."""
+    chosen = selected(what, registry, value)
+    return partial(registry[str(chosen.pop("name"))].load(), **chosen)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns the hint of an error: the known name most like ``name``, or all there are."""
+    names = list(known)
+    like = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return (f"did you mean {like[0]!r}? " if like else "") + f"expected one of {', '.join(names)}"
