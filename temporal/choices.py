@@ -5,12 +5,13 @@ A new loss, sampler, model, attention or fusion is one function in a module and 
 
 import difflib
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
 from stores.errors import ConfigError
+from temporal.tasks import TASKS
 
 Value: TypeAlias = bool | int | float | str
 Selection: TypeAlias = str | Mapping[str, Any]
@@ -197,3 +198,34 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = list(known)
     like = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return (f"did you mean {like[0]!r}? " if like else "") + f"expected one of {', '.join(names)}"
+
+
+def short_losses(losses: Mapping[str, Any]) -> dict[str, Selection]:
+    """Returns ``Training.losses`` without what is the default."""
+    written = {}
+    for name, loss in losses.items():
+        known = LOSSES[TASKS[name].loss]
+        brief = short(known, loss)
+        if brief != next(iter(known)):
+            written[name] = brief
+    return written
+
+
+def unread(tasks: Sequence[str], training: Mapping[str, Any], *, attention: bool) -> set[str]:
+    """Returns the settings that a run of ``tasks`` does not read, whatever their values.
+
+    Args:
+        tasks: of the run.
+        training: settings by name, in normal form.
+        attention: whether the run has attention.
+    """
+    registries = [MODELS, ATTENTIONS, SAMPLERS, *LOSSES.values()]
+    chosen = [MODELS.get(training["model"]), SAMPLERS.get(training["sampler"]["name"])]
+    chosen += [LOSSES[TASKS[task].loss].get(training["losses"][task]["name"]) for task in tasks]
+    if attention:
+        chosen.append(ATTENTIONS.get(training["attention"]))
+    left = set() if attention else {"attention"}
+    if any(choice is None or choice.reads is None for choice in chosen):
+        return left
+    particular = {key for known in registries for choice in known.values() for key in choice.reads or ()}
+    return left | particular.difference(*(choice.reads or () for choice in chosen if choice is not None))

@@ -16,21 +16,13 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from stores.errors import ConfigError
 from temporal.choices import (
-    ATTENTIONS,
-    LOSSES,
-    MODELS,
-    SAMPLERS,
-    Choice,
-    Parameter,
-    Selection,
-    selected,
-    short,
-)
+    ATTENTIONS, LOSSES, MODELS, SAMPLERS, Choice, Parameter, Selection, selected, short, short_losses
+)  # fmt: skip
 from temporal.tasks import TASKS, canonical, combination_name, parse_combination
 
 __all__ = [
     "ATTENTIONS", "LOSSES", "MODELS", "SAMPLERS", "Choice", "Matches", "Parameter", "Place", "Run",
-    "Selection", "Setting", "Training", "checked", "settings_of", "short_losses", "unread",
+    "Selection", "Setting", "Training", "checked", "settings_of",
 ]  # fmt: skip
 
 Scope: TypeAlias = Literal["row", "run", "stack", "place"]
@@ -382,34 +374,3 @@ class Place:
         Literal["auto"] | Annotated[int, Ge(1)],
         Setting("runs trained together; changes results by rounding alone", "place"),
     ] = "auto"
-
-
-def short_losses(losses: Mapping[str, Any]) -> dict[str, Selection]:
-    """Returns ``Training.losses`` without what is the default."""
-    written = {}
-    for name, loss in losses.items():
-        known = LOSSES[TASKS[name].loss]
-        brief = short(known, loss)
-        if brief != next(iter(known)):
-            written[name] = brief
-    return written
-
-
-def unread(tasks: Sequence[str], training: Mapping[str, Any], *, attention: bool) -> set[str]:
-    """Returns the settings that a run of ``tasks`` does not read, whatever their values.
-
-    Args:
-        tasks: of the run.
-        training: settings by name, in normal form.
-        attention: whether the run has attention.
-    """
-    registries = [MODELS, ATTENTIONS, SAMPLERS, *LOSSES.values()]
-    chosen = [MODELS.get(training["model"]), SAMPLERS.get(training["sampler"]["name"])]
-    chosen += [LOSSES[TASKS[task].loss].get(training["losses"][task]["name"]) for task in tasks]
-    if attention:
-        chosen.append(ATTENTIONS.get(training["attention"]))
-    left = set() if attention else {"attention"}
-    if any(choice is None or choice.reads is None for choice in chosen):
-        return left
-    particular = {key for known in registries for choice in known.values() for key in choice.reads or ()}
-    return left | particular.difference(*(choice.reads or () for choice in chosen if choice is not None))
