@@ -13,7 +13,7 @@ from pipeline.config import Config, Exclude, Row, Training
 from stores import documents
 from stores.documents import Json
 from stores.errors import ConfigError
-from temporal.choices import LOSSES, short, unread
+from temporal.registries import LOSSES, short, unread
 from temporal.tasks import TASKS, combination_name
 
 PLAIN_ATTENTION = "scalar"

@@ -15,8 +15,17 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, Union, get_args, ge
 from annotated_types import Ge, Gt, Le, Lt
 
 from stores.errors import ConfigError
-from temporal.choices import (
-    ATTENTIONS, LOSSES, MODELS, SAMPLERS, Choice, Parameter, Selection, selected, short, short_losses
+from temporal.registries import (
+    ATTENTIONS,
+    LOSSES,
+    MODELS,
+    SAMPLERS,
+    Choice,
+    Parameter,
+    Selection,
+    selected,
+    short,
+    short_losses,
 )  # fmt: skip
 from temporal.tasks import TASKS, canonical, combination_name, parse_combination
 

@@ -2,7 +2,7 @@
 
 A loss is a function of a ``TaskBatch`` that returns one number, 0 with zero gradient where nothing is known,
 so that a sum over tasks and replicas leaves every term as if it were alone. What makes one is
-``(train, task, labels, **parameters)`` and stands in ``temporal.choices.LOSSES``.
+``(train, task, labels, **parameters)`` and stands in ``temporal.registries.LOSSES``.
 """
 
 from collections.abc import Callable

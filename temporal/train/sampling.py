@@ -1,7 +1,7 @@
 """Samplers: which windows an epoch reads, and in which order.
 
 What makes one is a function ``(windows, train, tasks, labels, **parameters)`` that a line of
-``temporal.choices.SAMPLERS`` names.
+``temporal.registries.SAMPLERS`` names.
 """
 
 from collections.abc import Callable, Sequence

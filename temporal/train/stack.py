@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from stores import LabelSpec
 from stores.editions import Edition
 from stores.editions import edition as edition_named
-from temporal.choices import SAMPLERS, made
 from temporal.data.bank import Bank, Split, Standardiser, minibatches
 from temporal.data.windows import Ints, Windows, cut, epoch_batches
 from temporal.inference import frames
 from temporal.inference.model import TrainedModel
 from temporal.metrics import Metrics, score, totals, unit_sums
+from temporal.registries import SAMPLERS, made
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.train.fused import Stack, build

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from stores import LabelSpec
-from temporal.choices import LOSSES, made
 from temporal.data.bank import Split, is_known
+from temporal.registries import LOSSES, made
 from temporal.settings import Training
 from temporal.tasks import TASKS
 
