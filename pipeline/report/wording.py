@@ -62,6 +62,8 @@ def footnotes(table: Table) -> list[tuple[str, str]]:
     ]
     if text := _stopped(table):
         notes.insert(1, ("Stopped", text))
+    if table.pooled is not None:
+        notes.insert(1, ("Folds", _folds(table)))
     notes += [("Rules", sentence) for sentence in facts.rules]
     return notes + [("Failed", f"{name}: {error}") for name, error in failures(table).items()]
 
@@ -100,6 +102,20 @@ def _scores(table: Table) -> str:
         parts.append(
             "+Attn: with multi-task attention, which gates the features that each task's head reads."
         )
+    return " ".join(parts)
+
+
+def _folds(table: Table) -> str:
+    """How the scores of folds come about, and which folds are not there."""
+    parts = [
+        f"each clip is predicted by the runs of the one fold of {table.runs.fold.nunique()} that did not train"
+        " on it. A score is that of the predictions of all folds together, so a seed with an unfinished fold"
+        " has none. The mean over folds is the mean ± sample standard deviation over the folds, each averaged"
+        " over its seeds."
+    ]
+    left = table.each_run[table.each_run.status != "done"]
+    for (row, seed), folds in left.groupby(["row", "seed"], sort=False).fold:
+        parts.append(f"Without a score: {row}, seed {seed}, fold {', '.join(map(str, folds))}.")
     return " ".join(parts)
 
 

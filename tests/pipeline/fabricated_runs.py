@@ -27,11 +27,11 @@ SEED_ROWS = (
 FRAMES = {"V": 1200, "A": 1200, "AU": 1500, "EXPR": 900}
 
 
-def plan(names=SEED_ROWS, seeds=(0, 1, 2), own=(), bracket=""):
+def plan(names=SEED_ROWS, seeds=(0, 1, 2), own=(), bracket="", folds=(None,)):
     """Runs of rows with these names; ``own`` are settings of a row, by its name."""
     return [
         PlannedRun(
-            run_id=f"{i:06x}{seed:06x}",
+            run_id=f"{i:06x}{seed:03x}{0 if fold is None else fold + 1:03x}",
             name=name,
             tasks=tuple(part for part in name.split(" ")[0].split("+") if part != "Attn"),
             attention=name.split(" ")[0].endswith("Attn"),
@@ -40,9 +40,11 @@ def plan(names=SEED_ROWS, seeds=(0, 1, 2), own=(), bracket=""):
             settings=dict(own).get(name, {}),
             identity={},
             bracket=bracket,
+            fold=fold,
         )
         for i, name in enumerate(names)
         for seed in seeds
+        for fold in folds
     ]
 
 

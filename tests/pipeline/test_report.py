@@ -1,6 +1,7 @@
 """Claims about the forms of the table: what a reader sees in Markdown, CSV, LaTeX, HTML and the chart."""
 
 import csv
+import dataclasses
 import io
 from html.parser import HTMLParser
 
@@ -195,6 +196,19 @@ def test_the_same_results_give_the_same_bytes_and_no_temporary_stays(table, tmp_
     assert first == second
     assert set(first) == {"table.md", "table.csv", "table_wide.csv", "table.tex", "table.html", "chart.png"}
     assert {path.name for path in (tmp_path / "a").iterdir()} == set(first)
+
+
+def test_a_chart_of_the_same_table_is_not_drawn_again_and_one_that_is_cut_short_is(table, tmp_path, monkeypatch):
+    *_, chart = write_table(table, tmp_path, ["md"])
+    drawn = chart.read_bytes()
+    monkeypatch.setattr("pipeline.report.as_png", lambda table: b"drawn again")
+    write_table(table, tmp_path, ["md"])
+    assert chart.read_bytes() == drawn
+    other = dataclasses.replace(table, rows=table.rows[1:])
+    for content, asked in ((drawn[:-1], table), (drawn, other)):
+        chart.write_bytes(content)
+        write_table(asked, tmp_path, ["md"])
+        assert chart.read_bytes() == b"drawn again"
 
 
 def test_an_unknown_format_is_refused_before_anything_is_written(table, tmp_path):
