@@ -1,4 +1,4 @@
-"""Scores of a sweep with folds: all folds' predictions together per seed, the mean over folds, missing folds."""
+"""Scores of a sweep with folds: of all predictions together, per seed; mean over folds; missing folds."""
 
 import csv
 import io

@@ -198,7 +198,7 @@ def test_the_same_results_give_the_same_bytes_and_no_temporary_stays(table, tmp_
     assert {path.name for path in (tmp_path / "a").iterdir()} == set(first)
 
 
-def test_a_chart_of_the_same_table_is_not_drawn_again_and_one_that_is_cut_short_is(table, tmp_path, monkeypatch):
+def test_a_whole_chart_of_the_same_table_is_not_drawn_again(table, tmp_path, monkeypatch):
     *_, chart = write_table(table, tmp_path, ["md"])
     drawn = chart.read_bytes()
     monkeypatch.setattr("pipeline.report.as_png", lambda table: b"drawn again")
