@@ -10,6 +10,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 HISTORY = {"DECISIONS.md", "CHANGELOG.md"}
 """Pages that tell of what was: names in their prose need not exist any more."""
 
+EXTENDING = "EXTENDING.md"
+"""A page whose blocks have a test of their own."""
+
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->\n+ *$")
 QUOTED = re.compile(r"`([^`\n]+)`")
@@ -42,7 +45,8 @@ def blocks(page: Path) -> Iterator[Block]:
 
 def of_language(language: str) -> list[Block]:
     """Returns the blocks of all pages that are in a language and can run."""
-    return [b for page in PAGES for b in blocks(page) if b.language == language and not b.reason]
+    pages = [page for page in PAGES if page.name != EXTENDING]
+    return [b for page in pages for b in blocks(page) if b.language == language and not b.reason]
 
 
 def prose(page: Path) -> str:

@@ -1,0 +1,101 @@
+"""Every extension that docs/EXTENDING.md shows works as it stands there: a module, a line, an experiment."""
+
+import copy
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from pages import FENCE, ROOT
+from PIL import Image
+
+import stores
+from extract.corpora import KINDS
+from pipeline import configfile
+from pipeline.cli import facets
+from temporal import registries
+
+sys.path.append(str(ROOT / "tests" / "pipeline"))
+from fabricated_experiment import write_config, write_stores
+
+PAGE = ROOT / "docs" / "EXTENDING.md"
+TABLES = (registries.LOSSES, registries.MODELS, registries.ATTENTIONS, registries.SAMPLERS, KINDS)
+
+
+@pytest.fixture(autouse=True)
+def tables():
+    """Puts the registries back as they were."""
+    before = [copy.deepcopy(table) for table in TABLES]
+    yield
+    for table, then in zip(TABLES, before, strict=True):
+        table.clear()
+        table.update(then)
+
+
+@pytest.fixture
+def extend(tmp_path, monkeypatch):
+    """Takes the blocks below a heading of the page: writes the module, runs the line, returns the YAML."""
+
+    def extend(heading):
+        text = PAGE.read_text(encoding="utf-8")
+        section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)[1]
+        module, line, *usage = (found[3] for found in FENCE.finditer(section))
+        name = re.match(r"# (\w+)\.py\n", module)[1]
+        (tmp_path / f"{name}.py").write_text(module)
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        exec(line, {})
+        return {key: value for block in usage for key, value in yaml.safe_load(block).items()}
+
+    return extend
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Trains the made-up experiment with these settings; returns its results."""
+
+    def train(**training):
+        work = tmp_path / "work"
+        write_stores(work)
+        config = write_config(tmp_path, work, epochs=2, **training)
+        for command in ("sweep", "table"):
+            facets.main([command, "-c", str(config), "--work", str(work)], standalone_mode=False)
+        return [json.loads(path.read_text()) for path in sorted(work.glob("runs/*/result.json"))]
+
+    return train
+
+
+@pytest.mark.parametrize("heading", ["A loss with a parameter", "A sampler", "A sequence model"])
+def test_a_choice_of_training_is_a_module_and_a_line_and_trains(extend, train, heading):
+    results = train(**extend(heading)["training"])
+    assert len(results) == 8
+    assert all(result["epochs"] == 2 for result in results)
+
+
+def test_a_parameter_of_a_new_loss_is_checked_by_its_range(extend, tmp_path):
+    extend("A loss with a parameter")
+    path = write_config(tmp_path, tmp_path, losses={"V": {"name": "huber", "delta": 0}})
+    with pytest.raises(configfile.ConfigError, match=r"delta.*> 0"):
+        configfile.load(path)
+
+
+def test_a_corpus_is_a_module_and_a_line_and_is_read_and_extracted(extend, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("ann_calm", "bob_happy"):
+        Path("faces", folder).mkdir(parents=True)
+        for frame in range(3):
+            pixels = np.random.default_rng(frame).integers(0, 256, (112, 112, 3), np.uint8)
+            Image.fromarray(pixels).save(f"faces/{folder}/{frame}.jpg")
+    demo = yaml.safe_load(configfile.packaged_path("demo").read_text(encoding="utf-8"))
+    Path("own.yaml").write_text(yaml.safe_dump(demo | {"name": "own"} | extend("A corpus")))
+    facets.main(["features", "-c", "own.yaml"], standalone_mode=False)
+    labels = stores.open("work/own/labels")
+    names = stores.open("work/own/labels").spec.expression_names
+    assert {clip: names[labels.read(clip, "expression")[0]] for clip in labels.clips()} == {
+        "ann_calm": "Neutral",
+        "bob_happy": "Happiness",
+    }
+    assert labels.record("ann_calm").attrs["subject"] == "ann"
