@@ -1,7 +1,4 @@
-"""Features that others made, read from their files into a feature store with what is known of their origin.
-
-Not an extractor: no network runs here, and nothing here imports torch.
-"""
+"""Features that others made, read from their files into a store, with what is known of their origin."""
 
 from extract.importing.importer import FailedClip, ImportReport, import_features
 from extract.importing.request import UNKNOWN, ImportOptions, Selection

@@ -1,7 +1,4 @@
-"""What a file held when it was hashed: its SHA-256, and a way to tell that it did not change since.
-
-Not a reader of features: nothing here knows a format.
-"""
+"""What a source held when it was hashed: its SHA-256, and a way to tell that it did not change since."""
 
 import hashlib
 import os
@@ -16,49 +13,54 @@ BLOCK_BYTES = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A file as it was when it was hashed.
+    """A file, or a folder such as ``a.zarr``, as it was when it was hashed.
 
     Attributes:
-        path: of the file.
-        sha256: of its bytes, hex.
-        state: size, modification time and inode; they change when the file does.
+        path: of it.
+        sha256: of its bytes, hex; of a folder, of the name, the size and the bytes of every file.
+        state: size, modification time and inode of every file; they change when a file does.
     """
 
     path: Path
     sha256: str
-    state: tuple[int, int, int]
+    state: tuple[tuple[int, int, int], ...]
 
     def check_unchanged(self) -> None:
-        """Makes sure that what was read since is what was hashed.
+        """Passes if what was read since is what was hashed.
 
         Raises:
-            CorpusError: the file was changed or replaced meanwhile.
+            CorpusError: a file was changed, replaced, added or removed meanwhile.
         """
-        if _state(self.path) != self.state:
+        if _state(self.path, _files(self.path)) != self.state:
             msg = f"{self.path} changed while it was read: import again when it is complete"
             raise CorpusError(msg)
 
 
 def content(path: Path, progress: Progress = silent) -> Content:
-    """Hashes a file.
+    """Hashes a file or a folder.
 
     Args:
-        path: of the file.
+        path: of it.
         progress: called with step ``hashing`` and bytes done.
 
     Raises:
         CorpusError: it cannot be read.
     """
+    files = _files(path)
+    state = _state(path, files)
+    total, done = sum(size for size, _, _ in state), 0
     digest = hashlib.sha256()
     try:
-        state = _state(path)
-        with path.open("rb") as file:
-            while block := file.read(BLOCK_BYTES):
-                digest.update(block)
-                progress("hashing", state[0], min(file.tell(), state[0]))
+        for file, (size, _, _) in zip(files, state, strict=True):
+            if file != path:
+                digest.update(os.fsencode(file.relative_to(path)) + b"\0" + str(size).encode() + b"\0")
+            with file.open("rb") as opened:
+                while block := opened.read(BLOCK_BYTES):
+                    digest.update(block)
+                    done = min(done + len(block), total)
+                    progress("hashing", total, done)
     except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
-        raise CorpusError(msg) from error
+        raise _unreadable(path, error) from error
     return Content(path, digest.hexdigest(), state)
 
 
@@ -67,10 +69,19 @@ def display_name(path: Path) -> str:
     return os.fsencode(path.name).decode(errors="replace")
 
 
-def _state(path: Path) -> tuple[int, int, int]:
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if not file.is_dir())
+
+
+def _state(path: Path, files: list[Path]) -> tuple[tuple[int, int, int], ...]:
     try:
-        status = path.stat()
+        found = [file.stat() for file in files]
     except OSError as error:
-        msg = f"{path} cannot be read: {error.strerror}"
-        raise CorpusError(msg) from error
-    return status.st_size, status.st_mtime_ns, status.st_ino
+        raise _unreadable(path, error) from error
+    return tuple((status.st_size, status.st_mtime_ns, status.st_ino) for status in found)
+
+
+def _unreadable(path: Path, error: OSError) -> CorpusError:
+    return CorpusError(f"{path} cannot be read: {error.strerror}")

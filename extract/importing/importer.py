@@ -1,8 +1,4 @@
-"""The import itself: every clip of a source, checked, laid out on its timeline and committed to a store.
-
-Not a reader of files, which are ``extract.importing.readers``, and not a judge of where features come from:
-what it is told of their origin is recorded, the rest stays unknown.
-"""
+"""The import itself: every clip of a source, checked, laid out on its timeline and committed to a store."""
 
 import logging
 import time
@@ -11,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import stores
-from extract.importing import readers
+from extract.importing import source_files
 from extract.importing.content import Content, content, display_name
-from extract.importing.files import find
 from extract.importing.request import ImportOptions
-from extract.importing.rows import Rows
-from extract.importing.timeline import dense
+from extract.importing.timeline import Rows, dense
 from stores import FeatureSpec, Store, documents
 from stores.documents import Json
 from stores.errors import CorpusError, SpecMismatch, StoreError
@@ -27,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 IMPORTER_VERSION = 1
 """Goes up when the same file starts to give other arrays: clips of an older version are imported again."""
+READER_NAMES = {".tsv": "csv", ".h5": "hdf5"}
+"""Suffixes that have the reader of another one; a commit record names it."""
 MAX_NAMES = 64
 """Names of columns that a commit record lists; of more it holds the number and a digest."""
 
@@ -71,7 +67,7 @@ def import_features(
     interrupted import goes on where it stopped, and one that is repeated does nothing for unchanged files.
 
     Args:
-        source: a folder with one file per clip, or one file of many clips; see ``readers.READERS``.
+        source: a folder with one file per clip, or one file of many clips; see ``source_files.SUFFIXES``.
         store_path: folder of the store; made when the first clip could be read.
         options: where in the files the features are, and what is known of them.
         progress: called with step ``hashing`` (bytes of a file of many clips) and ``import`` (clips).
@@ -86,26 +82,20 @@ def import_features(
         StoreError: a store cannot be read or written.
     """
     began = time.perf_counter()
-    found = find(source)
+    found = source_files.find(source, options.selection)
     options = options.with_weights_hashed()
-    reader = readers.load(found.suffix, options.selection)
-    job = _Job(store_path, options, readers.READERS[found.suffix].rpartition(".")[2])
+    job = _Job(store_path, options, READER_NAMES.get(found.suffix, found.suffix[1:]))
     if found.many is None:
         for done, (clip, path) in enumerate(found.files.items()):
             progress("import", len(found.files), done)
-            job.import_file(clip, path, reader)
+            job.import_file(clip, path, found.reader)
         progress("import", len(found.files), len(found.files))
         clips: tuple[str, ...] = tuple(found.files)
     else:
         file = content(found.many, progress)
-        try:
-            many = reader.open_many(found.many, options.selection)
-        except CorpusError as error:
-            error.add_note(f"in {found.many}")
-            raise
-        clips = many.clips
-        wanted = {clip for clip in clips if job.wants(clip, file)}
-        for done, (clip, rows) in enumerate(many.read(wanted)):
+        clips = found.reader.clips(found.many, options.selection)
+        wanted = [clip for clip in clips if job.wants(clip, file)]
+        for done, (clip, rows) in enumerate(found.reader.read_many(found.many, options.selection, wanted)):
             progress("import", len(wanted), done)
             job.take(clip, rows, file)
         progress("import", len(wanted), len(wanted))
@@ -150,7 +140,7 @@ class _Job:
             columns = origin.get("columns") if isinstance(origin, Mapping) else None
             self._first = clip, _dim(self._store), columns
 
-    def import_file(self, clip: str, path: Path, reader: readers.Reader) -> None:
+    def import_file(self, clip: str, path: Path, reader: source_files.Reader) -> None:
         """Imports the one clip of a file."""
         try:
             file = content(path)
@@ -221,7 +211,7 @@ class _Job:
         return tuple(sorted(self._like_clips - there))
 
     def _fail(self, clip: str, path: Path, error: Exception) -> None:
-        reason = f"{path.name}: {error}"
+        reason = str(error) if str(path) in str(error) else f"{path}: {error}"
         if is_clip_id(clip) and self._store and self._store.has(clip):
             reason += f"; {self._path} keeps what it had of the clip before"
         self.failed.append(FailedClip(clip, reason))

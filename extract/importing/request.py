@@ -1,6 +1,6 @@
 """What an import must be told: where in a file the features are, and where they come from.
 
-Not a guess at either: what is not said of the features' origin is recorded as unknown.
+What is not said of the origin of features is recorded as unknown.
 """
 
 import importlib.metadata
@@ -21,15 +21,14 @@ class Selection:
     """Which parts of a file are the features, the frame numbers and the flags of a clip.
 
     Attributes:
-        array: name of the array of features (npz, HDF5); None for ``features``, else the only 2-D array.
+        array: name of the array of features; None for ``features``, else the only 2-D array.
         columns: names or shell patterns of the feature columns (tables), which keep the order of the file;
             empty for every column that is neither clip, frame nor valid.
         clip_column: column that names the clip of a row (tables).
         frame: column or array of frame numbers; None for ``frame`` where there is one.
         valid: column or array that is false where a row holds nothing; None for ``valid`` where there is one.
         first_frame: number that the source gives to the first frame: 0 or 1.
-        max_bytes: most bytes that the arrays of one clip may take; a file that declares more is refused
-            before anything of that size is made.
+        max_bytes: most bytes that an array, or the rows of a table, of one clip may take in memory.
     """
 
     array: str | None = None

@@ -1,18 +1,72 @@
 """From the rows of a file to the dense timeline of a clip: one row per frame, zeros where there is none.
 
-Not a repair: a value, a frame number or a length that cannot be right is an error that says where it is.
+A value, a frame number or a length that cannot be right is an error that names file and row.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from extract.importing.request import Selection
-from extract.importing.rows import Rows
 from stores.digest import Array
 from stores.errors import CorpusError
 
 MAX_FRAMES = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    """What a file says of one clip: rows in any order, and any frame may lack one.
+
+    Attributes:
+        path: of the file.
+        features: (N, D) of floats or integers.
+        frame: (N,) frame numbers as the source counts them, or None where row i is frame i.
+        valid: (N,) bool, or integers 0 and 1, or None where every row holds a frame; kept as bool.
+        columns: names of the table's feature columns; empty for arrays.
+        unit: what the file is counted in.
+        first: number of the first of these rows in the file.
+
+    Raises:
+        CorpusError: the arrays do not have these types, shapes or values.
+    """
+
+    path: Path
+    features: Array
+    frame: Array | None = None
+    valid: Array | None = None
+    columns: tuple[str, ...] = ()
+    unit: Literal["row", "line"] = "row"
+    first: int = 0
+
+    def __post_init__(self) -> None:
+        for name, array, kinds, shape in (
+            ("features", self.features, "fiu", (*self.features.shape[:1], *self.features.shape[1:2])),
+            ("frame numbers", self.frame, "fiu", self.features.shape[:1]),
+            ("valid flags", self.valid, "iub", self.features.shape[:1]),
+        ):
+            if array is None:
+                continue
+            if array.dtype.kind not in kinds or array.dtype.itemsize > 8:
+                msg = f"{self.path}: {name} are of type {array.dtype}, expected numbers of at most 64 bits"
+                raise CorpusError(msg)
+            axes = "(frames, dimensions)" if name == "features" else f"{shape}, one for each row of features"
+            if array.shape != shape or 0 in array.shape or (name == "features" and array.ndim != 2):
+                msg = f"{self.path}: {name} have shape {array.shape}, expected {axes}"
+                raise CorpusError(msg)
+        if self.valid is not None:
+            other = (self.valid != 0) & (self.valid != 1)
+            if other.any():
+                row = int(other.argmax())
+                msg = f"{self.place(row)}: found valid flag {self.valid[row]}, expected 0 or 1"
+                raise CorpusError(msg)
+            object.__setattr__(self, "valid", self.valid.astype(bool))
+
+    def place(self, row: int) -> str:
+        """Returns where a row is, for a message."""
+        return f"{self.path}, {self.unit} {self.first + row}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,24 +114,24 @@ def dense(
             a value that is not finite or does not fit ``dtype``; no row that is valid. Names row and frame.
     """
     numbers = _frame_numbers(rows, selection)
-    last = int(numbers.max())
+    row = int(numbers.argmax())
+    last = int(numbers[row])
     length = last + 1 if frames is None else frames
-    if last >= length:
-        row = int(numbers.argmax())
-        given = (
-            f"{len(rows.features)} rows"
-            if rows.frame is None
-            else f"frames up to {last} (row {rows.first_row + row}), so {last + 1} frames"
-        )
-        msg = f"it has {given}, but the same clip has {length} frames in the store of --like"
-        raise CorpusError(msg)
     dim = rows.features.shape[1]
-    needed = length * dim * np.dtype(dtype).itemsize
-    if length > MAX_FRAMES or needed > selection.max_bytes:
-        row = int(numbers.argmax())
-        msg = f"row {rows.first_row + row} is of frame {last}: a clip of {length} frames is over the limit"
+    if last >= length:
+        given = f"{last + 1} rows" if rows.frame is None else f"frames up to {last}"
+        msg = f"{rows.place(row)}: found {given}, but the clip has {length} frames in the store of --like"
         raise CorpusError(msg)
-    _refuse_duplicates(numbers, rows)
+    if length > MAX_FRAMES or length * dim * np.dtype(dtype).itemsize > selection.max_bytes:
+        msg = f"{rows.place(row)} is of frame {last}: a clip of {length} frames is over the limit"
+        raise CorpusError(msg)
+    order = np.argsort(numbers, kind="stable")
+    again = np.flatnonzero(np.diff(numbers[order]) == 0)
+    if len(again):
+        first, second = order[again[0]], order[again[0] + 1]
+        msg = f"{rows.place(int(second))} is of frame {numbers[second] + selection.first_frame}, as is"
+        msg += f" {rows.unit} {rows.first + int(first)}: expected one row per frame"
+        raise CorpusError(msg)
 
     held = np.ones(len(numbers), bool) if rows.valid is None else rows.valid
     finite = np.isfinite(rows.features).all(axis=1)
@@ -86,18 +140,28 @@ def dense(
         row = int(broken.argmax())
         value = rows.features[row][~np.isfinite(rows.features[row])][0]
         msg = (
-            f"frame {numbers[row]} (row {rows.first_row + row}) holds {value}; {int(broken.sum())} rows in"
-            " all are not finite: repair them, or say --nan-is-missing"
+            f"{rows.place(row)}: frame {numbers[row]} holds {value}; {int(broken.sum())} rows in all are not"
+            " finite: repair them, or say --nan-is-missing"
         )
         raise CorpusError(msg)
     used = held & finite
     if not used.any():
-        msg = f"none of its {len(used)} rows holds a frame: expected at least one that is valid and finite"
+        msg = f"{rows.path}: none of its {len(used)} rows holds a frame: expected at least one that is valid"
+        msg += " and finite"
         raise CorpusError(msg)
     features = np.zeros((length, dim), dtype)
-    with np.errstate(over="ignore"):  # what did not fit is looked for below
+    with np.errstate(over="ignore"):  # what did not fit is looked for next
         features[numbers[used]] = rows.features[used]
-    _refuse_overflow(features, rows, numbers)
+    lost = ~np.isfinite(features[numbers]).all(axis=1)
+    if lost.any():
+        row = int(lost.argmax())
+        value = rows.features[row][~np.isfinite(features[numbers[row]])][0]
+        remedy = "import with --dtype float32" if dtype == "float16" else "scale the features down"
+        msg = (
+            f"{rows.place(row)}: frame {numbers[row]} holds {value}, beyond {dtype}'s largest number"
+            f" {np.finfo(dtype).max:g}: {remedy}"
+        )
+        raise CorpusError(msg)
     valid = np.zeros(length, bool)
     valid[numbers[used]] = True
     return Timeline(features, valid, int(broken.sum()))
@@ -105,54 +169,19 @@ def dense(
 
 def _frame_numbers(rows: Rows, selection: Selection) -> Array:
     """Returns (N,) int64, from 0."""
-    count = len(rows.features)
-    if rows.frame is None:
-        if selection.first_frame:
+    first, given = selection.first_frame, rows.frame
+    if given is None:
+        if first:
             msg = (
-                f"--first-frame {selection.first_frame} was given, but there are no frame numbers: name them"
-                " by --frame-column, or leave it out where row i is frame i"
+                f"{rows.path}: --first-frame {first} was given, but there are no frame numbers: name them by"
+                " --frame-column, or leave it out where row i is frame i"
             )
             raise CorpusError(msg)
-        return np.arange(count)
-    given = rows.frame
-    first = selection.first_frame
+        return np.arange(len(rows.features))
     # NaN fails every comparison.
-    wrong = ~((given >= first) & (given <= MAX_FRAMES))
-    if given.dtype.kind == "f":
-        wrong |= ~(given == np.floor(given))
+    wrong = ~((given >= first) & (given <= MAX_FRAMES) & (given == np.floor(given)))
     if wrong.any():
         row = int(wrong.argmax())
-        msg = (
-            f"row {rows.first_row + row} has frame number {given[row]}, expected a whole number of at least"
-            f" {first}" + (", or say --first-frame 0" if first and given[row] == 0 else "")
-        )
-        raise CorpusError(msg)
+        msg = f"{rows.place(row)}: found frame number {given[row]}, expected a whole number from {first} on"
+        raise CorpusError(msg + (", or say --first-frame 0" if first and given[row] == 0 else ""))
     return given.astype(np.int64) - first
-
-
-def _refuse_duplicates(numbers: Array, rows: Rows) -> None:
-    order = np.argsort(numbers, kind="stable")
-    again = np.flatnonzero(np.diff(numbers[order]) == 0)
-    if len(again):
-        first, second = sorted(int(order[again[0] + i]) for i in (0, 1))
-        assert rows.frame is not None
-        msg = (
-            f"row {rows.first_row + second} is of frame {rows.frame[second]}, as is row"
-            f" {rows.first_row + first}: expected one row per frame"
-        )
-        raise CorpusError(msg)
-
-
-def _refuse_overflow(features: Array, rows: Rows, numbers: Array) -> None:
-    lost = ~np.isfinite(features).all(axis=1)
-    if not lost.any():
-        return
-    frame = int(lost.argmax())
-    row = int(np.flatnonzero(numbers == frame)[0])
-    value = rows.features[row][~np.isfinite(features[frame])][0]
-    remedy = "import with --dtype float32" if features.dtype == np.float16 else "scale the features down"
-    msg = (
-        f"frame {frame} (row {rows.first_row + row}) holds {value}, beyond {features.dtype}'s largest number"
-        f" {np.finfo(features.dtype).max:g}: {remedy}"
-    )
-    raise CorpusError(msg)

@@ -106,7 +106,7 @@ def convert(source: Path, target: Path, backend: "BackendName") -> int:
     "--backend", type=click.Choice(["hdf5", "zarr"]), default="hdf5", help="How TARGET keeps its arrays."
 )
 @click.option("--like", type=EXISTING, help="Store whose clips give the lengths, usually the label store.")
-@click.option("--array", metavar="NAME", help="npz, HDF5: the array of features, else 'features'.")
+@click.option("--array", metavar="NAME", help="npz, HDF5, Zarr: the array of features, else 'features'.")
 @click.option(
     "--columns",
     multiple=True,
@@ -135,7 +135,7 @@ def import_(source: Path, target: Path, **options: Any) -> int:
     """Turn features that others made into the feature store TARGET.
 
     SOURCE is a folder with one file per clip, called by the clip's id, or one file of many clips: .npy, .npz,
-    .h5, .hdf5, .csv, .tsv or .parquet.
+    .h5, .hdf5, .zarr, .csv, .tsv or .parquet.
     """
     from extract.importing import ImportOptions, Selection, import_features
     from pipeline.bars import bars

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from image_trees import load, noted, touch, write
 
 from extract.corpora import Corpus, labelspace
-from extract.corpora.parsing import tables
 from extract.corpora.readers import manifest_columns
+from extract.parsing import tables
 from stores.editions import AU_12, EXPR_8
 from stores.errors import ConfigError, CorpusError
 
@@ -257,7 +257,7 @@ def test_flags_and_categories_of_a_parquet_file_are_read(tmp_path):
 
 
 def test_a_mistake_far_into_a_large_file_is_named_by_its_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("extract.importing.csv.BLOCK_BYTES", 4096)
+    monkeypatch.setattr("extract.parsing.tables.BLOCK_BYTES", 4096)
     good = [f"c,{i},0.5" for i in range(5000)]
     for wrong, expected in (
         ("c,4321", "found 2 columns, expected 3"),
@@ -325,7 +325,7 @@ def test_a_manifest_goes_to_the_lists_of_an_experiment_by_name(tmp_path):
 
 
 def test_tables_of_any_suffix_are_opened_by_the_readers_of_features():
-    assert set(tables.OPEN) == {".csv", ".tsv", ".parquet"}
+    assert set(tables.SUFFIXES) == {".csv", ".tsv", ".parquet"}
 
 
 @pytest.mark.parametrize(

@@ -165,8 +165,8 @@ def test_the_exit_code_says_whether_all_some_or_none_was_imported(facets, tmp_pa
     assert code == PARTLY
     lines = [line for line in err.splitlines() if line.startswith(("error", "warning"))]
     assert lines[0] == f"warning: clip two_left of {facets.work / 'labels'} has no features in {path}"
-    assert lines[1].startswith("error: clip three: some.npz: frame 0 (row 0) holds nan")
-    assert lines[2].startswith("error: clip four: some.npz: the store")
+    assert lines[1].startswith(f"error: clip three: {path}, row 0: frame 0 holds nan")
+    assert lines[2].startswith(f"error: clip four: {path}: the store")
     np.savez(path, one=np.full((FRAMES, DIM), np.nan))
     assert facets("import", path, tmp_path / "other", *options)[0] == FAILED
     assert not (tmp_path / "other").exists()

@@ -30,13 +30,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from extract.corpora.clip import Clip, Corpus, Labels, Split
-from extract.corpora.parsing import boxes, stills, tables
+from extract.corpora.parsing import boxes, stills
 from extract.corpora.parsing.boxes import CutReport, Face
 from extract.corpora.parsing.crop_folders import found_in, some
 from extract.corpora.parsing.stills import Group
-from extract.corpora.parsing.tables import Rows
 from extract.corpora.readers.affwild2.counts import differences
-from extract.importing.csv import CsvTable
+from extract.parsing import tables
+from extract.parsing.tables import Table
 from stores.errors import CorpusError
 from stores.progress import Progress, silent
 
@@ -164,7 +164,7 @@ def _crop(name: str) -> str:
     return str(PurePosixPath(name).with_suffix(".jpg"))
 
 
-def _open(path: Path) -> Rows:
+def _open(path: Path) -> Table:
     """Opens a list; one without a header has the columns of the release."""
     try:
         with path.open("rb") as file:
@@ -174,8 +174,8 @@ def _open(path: Path) -> Rows:
         raise CorpusError(msg) from error
     # The name of a picture has its folder before it, that of a column has not.
     if b"/" in first.partition(b",")[0]:
-        return Rows(path, CsvTable(path, COLUMNS, header=False), 1)
-    rows = tables.open_rows(path)
+        return Table(path, COLUMNS, 1)
+    rows = tables.open_table(path)
     tables.check_columns(rows, [name for name in COLUMNS if name != "facial_landmarks"])
     return rows
 
@@ -192,7 +192,7 @@ def _listed(root: Path, path: Path, *, cropped: bool) -> _Part:
         raise CorpusError(msg)
     names: list[pa.Array] = []
     values: list[NDArray[np.float64]] = []
-    for first, batch in rows.batches((COLUMNS[0], *_LABELS)):
+    for first, batch in rows.full_batches((COLUMNS[0], *_LABELS)):
         names.append(_names(rows, first, batch))
         part = np.stack([rows.numbers(batch, name, first) for name in _LABELS], axis=1)
         if (wrong := _wrong(part) | np.isnan(part).any(axis=1)).any():
@@ -210,7 +210,7 @@ def _listed(root: Path, path: Path, *, cropped: bool) -> _Part:
         )
     if rows.first_line == 1:
         notes.append(f"{path.name} has no header: its columns are taken to be those of the release")
-    if unread := [name for name in rows.table.names if name not in COLUMNS]:
+    if unread := [name for name in rows.names if name not in COLUMNS]:
         notes.append(f"columns of {path.name} that were not read: {some(unread)}")
     if cropped:
         wanted = pc.replace_substring_regex(wanted, r"\.[^./]*$", ".jpg")
@@ -250,8 +250,8 @@ def _labels(values: NDArray[np.float64], of: str) -> tuple[Labels, list[str]]:
     return labels, notes
 
 
-def _boxes(rows: Rows) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
-    for first, batch in rows.batches((COLUMNS[0], *_BOX)):
+def _boxes(rows: Table) -> Iterator[tuple[str, tuple[float, float, float, float]]]:
+    for first, batch in rows.full_batches((COLUMNS[0], *_BOX)):
         x, y, width, height = (rows.numbers(batch, name, first) for name in _BOX)
         edges = np.stack([x, y, x + width, y + height], axis=1)
         bad = np.isnan(edges).any(axis=1)
@@ -260,7 +260,7 @@ def _boxes(rows: Rows) -> Iterator[tuple[str, tuple[float, float, float, float]]
         yield from zip(_names(rows, first, batch).to_pylist(), map(tuple, edges.tolist()), strict=True)
 
 
-def _names(rows: Rows, first: int, batch: pa.RecordBatch) -> pa.Array:
+def _names(rows: Table, first: int, batch: pa.RecordBatch) -> pa.Array:
     column = tables.text(batch, COLUMNS[0])
     if column.null_count:
         row = pc.index(column.is_null(), True).as_py()

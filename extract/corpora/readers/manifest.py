@@ -35,17 +35,18 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from extract.corpora.clip import Clip, Corpus, Labels
-from extract.corpora.parsing import stills, tables
+from extract.corpora.parsing import stills
 from extract.corpora.parsing.crop_folders import found_in, some
 from extract.corpora.parsing.stills import SPLITS, Group, ImageFrames
-from extract.corpora.parsing.tables import Rows
-from extract.corpora.readers.manifest_columns import FPS, KNOWN, ColumnReader, Table, read
+from extract.corpora.readers.manifest_columns import FPS, KNOWN, ColumnReader, Columns, read
+from extract.parsing import tables
+from extract.parsing.tables import Table
 from stores.errors import ConfigError, CorpusError
 from stores.record import is_clip_id
 
 logger = logging.getLogger(__name__)
 
-FILES = tuple(f"manifest{suffix}" for suffix in tables.OPEN)
+FILES = tuple(f"manifest{suffix}" for suffix in tables.SUFFIXES)
 
 _UNIT = re.compile(r"AU0?([1-9][0-9]?)")
 
@@ -78,8 +79,8 @@ def load(
         msg = f"manifest: option au_threshold: found {au_threshold}, expected 1 to 5, or none for 0 and 1"
         raise ConfigError(msg)
     path = _file(Path(root))
-    rows = tables.open_rows(path)
-    columns = rows.table.names
+    rows = tables.open_table(path)
+    columns = rows.names
     units = tuple(aus) or tuple(column for column in columns if _UNIT.fullmatch(column))
     _check_spelling(rows, units, declared=bool(aus))
     timed = ("clip", "frame") if {"clip", "frame"} & set(columns) else ()
@@ -100,9 +101,9 @@ def load(
     return Corpus(name, Path(root), "", classes, units, tuple(clips), tuple(notes))
 
 
-def _check_spelling(rows: Rows, units: Sequence[str], *, declared: bool) -> None:
+def _check_spelling(rows: Table, units: Sequence[str], *, declared: bool) -> None:
     """Passes if no column would go unread, or be read as another, for the way that its name is written."""
-    columns = rows.table.names
+    columns = rows.names
     for name in columns:
         plain = re.sub(r"[\s_-]", "", name).casefold()
         known = plain.upper() if _UNIT.fullmatch(plain.upper()) else plain
@@ -132,7 +133,7 @@ def _file(root: Path) -> Path:
     return found[0]
 
 
-def _sequences(rows: Rows, table: Table, names: pa.Array) -> Iterator[Clip]:
+def _sequences(rows: Table, table: Columns, names: pa.Array) -> Iterator[Clip]:
     """Puts the rows of each clip on its timeline."""
     timed = np.flatnonzero(~table.static)
     if not len(timed):
@@ -167,11 +168,11 @@ def _sequences(rows: Rows, table: Table, names: pa.Array) -> Iterator[Clip]:
         )
 
 
-def _subject(table: Table, row: np.intp) -> str:
+def _subject(table: Columns, row: np.intp) -> str:
     return table.subjects[table.subject[row]] if table.subject[row] >= 0 else ""
 
 
-def _check_clips(rows: Rows, table: Table, order: NDArray[np.intp], starts: NDArray[np.intp]) -> None:
+def _check_clips(rows: Table, table: Columns, order: NDArray[np.intp], starts: NDArray[np.intp]) -> None:
     """Passes if every clip has a name that can be an id, and one split, subject and frame rate."""
     for start in order[starts]:
         if not is_clip_id(name := table.clips[table.clip[start]]):
@@ -185,7 +186,7 @@ def _check_clips(rows: Rows, table: Table, order: NDArray[np.intp], starts: NDAr
             raise rows.error(row, found, f"the same {noun} in all rows of a clip")
 
 
-def _shards(folder: Path, table: Table, names: pa.Array) -> list[Clip]:
+def _shards(folder: Path, table: Columns, names: pa.Array) -> list[Clip]:
     """Gathers static rows, those of one split and subject together, in the order of the table."""
     static = np.flatnonzero(table.static)
     order = static[np.lexsort((table.subject[static], table.split[static]))]
@@ -199,8 +200,8 @@ def _shards(folder: Path, table: Table, names: pa.Array) -> list[Clip]:
     return stills.shards(folder, names, table.labels, groups)
 
 
-def _notes(rows: Rows, table: Table, units: Sequence[str], threshold: int | None) -> list[str]:
-    columns = rows.table.names
+def _notes(rows: Table, table: Columns, units: Sequence[str], threshold: int | None) -> list[str]:
+    columns = rows.names
     notes = []
     if unread := [column for column in columns if column not in (*KNOWN, *units)]:
         notes.append(f"columns that were not read: {some(unread)}")

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from extract.corpora.clip import Labels
-from extract.corpora.parsing import tables
 from extract.corpora.parsing.stills import SPLITS
-from extract.corpora.parsing.tables import Rows
+from extract.parsing import tables
+from extract.parsing.tables import Table
 from stores.errors import CorpusError
 
 FPS = 30.0
@@ -34,7 +34,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Table:
+class Columns:
     """The N rows of a table.
 
     Attributes:
@@ -66,17 +66,17 @@ class ColumnReader:
     """Turns batches of rows into arrays; text becomes numbers, in the order in which it first comes."""
 
     def __init__(
-        self, rows: Rows, expressions: Sequence[str], units: Sequence[str], threshold: int | None
+        self, rows: Table, expressions: Sequence[str], units: Sequence[str], threshold: int | None
     ) -> None:
         self.clips: dict[str, int] = {}
         self.subjects: dict[str, int] = {}
         self.classes = {name: index for index, name in enumerate(expressions)}
         self.closed = bool(expressions)
-        self.columns = tuple(name for name in rows.table.names if name in (*KNOWN, *units))
+        self.columns = tuple(name for name in rows.names if name in (*KNOWN, *units))
         self._rows, self._units, self._threshold = rows, units, threshold
 
     def arrays(self, first: int, batch: pa.RecordBatch) -> dict[str, Any]:
-        """Returns the columns of a batch as they are in ``Table`` and ``Labels``."""
+        """Returns the columns of a batch as they are in ``Columns`` and ``Labels``."""
         self._first, self._batch = first, batch
         count = batch.num_rows
         static = np.full(count, not {"clip", "frame", "static"} & set(self.columns))
@@ -193,10 +193,10 @@ def _encode(column: pa.Array, codes: dict[str, int]) -> NDArray[np.int32]:
     return lookup[indices]
 
 
-def read(rows: Rows, reader: ColumnReader) -> tuple[Table, tuple[str, ...]]:
+def read(rows: Table, reader: ColumnReader) -> tuple[Columns, tuple[str, ...]]:
     """Returns the whole table and the names of its classes."""
     parts: dict[str, list[Any]] = {}
-    for first, batch in rows.batches(reader.columns):
+    for first, batch in rows.full_batches(reader.columns):
         for name, array in reader.arrays(first, batch).items():
             parts.setdefault(name, []).append(array)
     if not parts:
@@ -210,4 +210,4 @@ def read(rows: Rows, reader: ColumnReader) -> tuple[Table, tuple[str, ...]]:
         arrays.pop("valence"), arrays.pop("arousal"), order[arrays.pop("expression")], arrays.pop("au")
     )
     clips, subjects = tuple(reader.clips), tuple(reader.subjects)
-    return Table(path=path, clips=clips, subjects=subjects, labels=labels, **arrays), classes
+    return Columns(path=path, clips=clips, subjects=subjects, labels=labels, **arrays), classes
