@@ -277,7 +277,10 @@ def _zarr_values(array: Any) -> Array:
             array.path,
             array.fill_value,
         )
-    return np.asarray(array[...])
+    try:
+        return np.asarray(array[...])
+    except Exception as error:  # a codec is anybody's code, and raises what it likes
+        raise ValueError(str(error)) from error
 
 
 OPEN: dict[str, Callable[[Path], AbstractContextManager[Item | Group]]] = {
