@@ -262,23 +262,18 @@ def _mutate(store: Path, draw: random.Random) -> str:
 
 
 def _flip_bits(content: bytearray, draw: random.Random) -> str:
-    flipped = [draw.randrange(8 * len(content)) for _ in range(draw.choice([1, 1, 1, 2, 8]))]
+    size = draw.choice([len(content), len(content), min(len(content), 2048)])  # a third of them in the head
+    flipped = [draw.randrange(8 * size) for _ in range(draw.choice([1, 1, 1, 2, 8]))]
     for bit in flipped:
         content[bit // 8] ^= 1 << bit % 8
     return f"bits {flipped}"
 
 
-def _flip_in_head(content: bytearray, draw: random.Random) -> str:
-    bit = draw.randrange(8 * min(len(content), 2048))
-    content[bit // 8] ^= 1 << bit % 8
-    return f"bit {bit}"
-
-
 def _set_bytes(content: bytearray, draw: random.Random) -> str:
-    position, value = draw.randrange(len(content)), draw.choice([0, 1, 0x20, 0x39, 0x7F, 0x80, 0xFF])
-    count = draw.choice([1, 1, 2, 4, 8])
-    content[position : position + count] = bytes([value]) * len(content[position : position + count])
-    return f"{count} at {position} to {value}"
+    value = draw.choice([0, 0, 0, 1, 0x20, 0x39, 0x7F, 0x80, 0xFF])
+    start, stop = _range(content, draw)
+    content[start:stop] = bytes([value]) * (stop - start)
+    return f"{start}:{stop} to {value}"
 
 
 def _truncate(content: bytearray, draw: random.Random) -> str:
@@ -293,32 +288,23 @@ def _extend(content: bytearray, draw: random.Random) -> str:
     return f"by {count}"
 
 
-def _zero_range(content: bytearray, draw: random.Random) -> str:
-    start, stop = _range(content, draw)
-    content[start:stop] = bytes(stop - start)
-    return f"{start}:{stop}"
-
-
 def _swap_ranges(content: bytearray, draw: random.Random) -> str:
     unit = draw.choice([1, 8, 512, 4096, 12288])
-    first, second = (unit * draw.randrange(max(1, len(content) // unit)) for _ in range(2))
-    length = min(unit, abs(first - second), len(content) - max(first, second))
-    low, high = content[first : first + length], content[second : second + length]
-    content[first : first + length], content[second : second + length] = high, low
-    return f"{first} and {second}, {length} bytes"
+    first, second = sorted(unit * draw.randrange(max(1, len(content) // unit)) for _ in range(2))
+    return _swap(content, first, second, unit)
 
 
 def _swap_chunks(content: bytearray, draw: random.Random) -> str:
     # Whole chunks, with the CRC that a Zarr shard has after each: no checksum within the file notices that.
-    length = CHUNK_ROWS * CLIPS["long"].shape[1] * 2
-    positions = [
-        content.find(CLIPS["long"][start : start + CHUNK_ROWS].tobytes()) for start in (0, CHUNK_ROWS)
-    ]
-    if min(positions) < 0:
+    chunks = [CLIPS["long"][start : start + CHUNK_ROWS].tobytes() for start in (0, CHUNK_ROWS)]
+    positions = sorted(content.find(chunk) for chunk in chunks)
+    if positions[0] < 0:
         return _swap_ranges(content, draw)
-    length += draw.choice([0, 4])
-    first, second = sorted(positions)
-    length = min(length, second - first)
+    return _swap(content, *positions, len(chunks[0]) + draw.choice([0, 4]))
+
+
+def _swap(content: bytearray, first: int, second: int, length: int) -> str:
+    length = min(length, second - first, len(content) - second)
     low, high = content[first : first + length], content[second : second + length]
     content[first : first + length], content[second : second + length] = high, low
     return f"{first} and {second}, {length} bytes"
@@ -326,13 +312,10 @@ def _swap_chunks(content: bytearray, draw: random.Random) -> str:
 
 def _duplicate_range(content: bytearray, draw: random.Random) -> str:
     start, stop = _range(content, draw)
-    part = content[start:stop]
-    target = draw.randrange(len(content))
-    if draw.random() < 0.5:
-        content[target:target] = part
-        return f"{start}:{stop} inserted at {target}"
-    content[target : target + len(part)] = part[: len(content) - target]
-    return f"{start}:{stop} over {target}"
+    part, target = content[start:stop], draw.randrange(len(content))
+    replaced = draw.choice([0, min(len(part), len(content) - target)])
+    content[target : target + replaced] = part[:replaced] if replaced else part
+    return f"{start}:{stop} at {target} in place of {replaced}"
 
 
 def _delete_range(content: bytearray, draw: random.Random) -> str:
@@ -352,7 +335,7 @@ def _change_digit(content: bytearray, draw: random.Random) -> str:
 
 def _range(content: bytearray, draw: random.Random) -> tuple[int, int]:
     start = draw.randrange(len(content))
-    return start, min(len(content), start + draw.choice([1, 2, 16, 256, 4096, 65536]))
+    return start, min(len(content), start + draw.choice([1, 2, 4, 16, 256, 4096, 65536]))
 
 
 def _delete(file: Path, files: Sequence[Path], draw: random.Random) -> str:
@@ -367,17 +350,13 @@ def _empty_folder(file: Path, files: Sequence[Path], draw: random.Random) -> str
 
 
 def _exchange(file: Path, files: Sequence[Path], draw: random.Random) -> str:
-    other = draw.choice(_alike(file, files))
+    alike = [other for other in files if other.suffix == file.suffix and other != file] or [file]
+    other, both = draw.choice(alike), draw.random() < 0.5
     mine, theirs = file.read_bytes(), other.read_bytes()
     file.write_bytes(theirs)
-    other.write_bytes(mine)
-    return f"with {other.name} of {other.parent.name}"
-
-
-def _overwrite(file: Path, files: Sequence[Path], draw: random.Random) -> str:
-    other = draw.choice(_alike(file, files))
-    file.write_bytes(other.read_bytes())
-    return f"by {other.name} of {other.parent.name}"
+    if both:
+        other.write_bytes(mine)
+    return f"{'with' if both else 'by'} {other.name} of {other.parent.name}"
 
 
 def _exchange_clips(file: Path, files: Sequence[Path], draw: random.Random) -> str:
@@ -399,14 +378,10 @@ def _exchange_clips(file: Path, files: Sequence[Path], draw: random.Random) -> s
     return f"a and b: {swapped}"
 
 
-def _alike(file: Path, files: Sequence[Path]) -> list[Path]:
-    return [other for other in files if other.suffix == file.suffix and other != file] or [file]
-
-
 CONTENTS: tuple[Callable[[bytearray, random.Random], str], ...] = (
-    *(_flip_bits, _flip_bits, _flip_in_head, _set_bytes, _truncate, _extend, _zero_range, _swap_ranges),
+    *(_flip_bits, _flip_bits, _flip_bits, _set_bytes, _set_bytes, _truncate, _extend, _swap_ranges),
     *(_swap_chunks, _duplicate_range, _delete_range, _change_digit),
 )
 WHOLE_FILES: tuple[Callable[[Path, Sequence[Path], random.Random], str], ...] = (
-    *(_delete, _empty_folder, _exchange, _overwrite, _exchange_clips),
+    *(_delete, _empty_folder, _exchange, _exchange, _exchange_clips),
 )
