@@ -110,8 +110,8 @@ def _folds(table: Table) -> str:
     parts = [
         f"each clip is predicted by the runs of the one fold of {table.runs.fold.nunique()} that did not"
         " train on it. A score is that of the predictions of all folds together, so a seed with an unfinished"
-        " fold has none. The mean over folds is the mean ± sample standard deviation over the folds, each averaged"
-        " over its seeds."
+        " fold has none. The mean over folds is the mean ± sample standard deviation over the folds, each"
+        " averaged over its seeds."
     ]
     left = table.each_run[table.each_run.status != "done"]
     for (row, seed), folds in left.groupby(["row", "seed"], sort=False).fold:
