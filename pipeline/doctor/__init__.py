@@ -1,8 +1,9 @@
 """``facets doctor``: checks an experiment's environment, configuration and corpus before hours are spent.
 
-Not a repair and not a run: it writes one picture into the work directory, and downloads nothing.
+It writes one picture into the work directory, repairs nothing and downloads nothing.
 """
 
+import functools
 import json
 import logging
 import time
@@ -16,7 +17,7 @@ import stores
 from pipeline.config import Config
 from pipeline.doctor import cost, duplicates, environment
 from pipeline.doctor import judgement as checks
-from pipeline.doctor.census import Census, take
+from pipeline.doctor.census import Census, take, with_features
 from pipeline.doctor.finding import Finding
 from pipeline.stage1.extraction import load_backbone
 from pipeline.stage1.reading import read_divided
@@ -26,8 +27,11 @@ from stores.errors import CorpusError, FacetsError
 from stores.progress import Progress, silent
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from extract.backbones.backbone import Backbone
-    from extract.corpora import Corpus
+    from extract.corpora import Clip, Corpus
     from extract.corpora.labelspace import MappingReport
 
 __all__ = ["Examination", "Finding", "examine"]
@@ -194,13 +198,20 @@ def _read(config: Config, place: WorkDir) -> _Read:
     if not corpus.clips:
         msg = f"{corpus.name} in {place.corpus} has no clip"
         raise CorpusError(msg)
-    census = take(corpus)
+    census = take(corpus, valid_of(place))
     frames = sum(tally.frames for tally in census.parts)
     seconds = time.perf_counter() - began
     found = f"{corpus.name}: {len(corpus.clips):,} clips, {frames:,} frames, read in {seconds:.1f} s"
     if corpus.notes:
         found += f"; notes of the reader: {len(corpus.notes)}, listed below"
     return _Read(corpus, mapping, census, Finding("corpus", "PASS", found))
+
+
+def valid_of(place: WorkDir) -> "Callable[[Clip], NDArray[np.bool_]] | None":
+    """Returns which rows of a clip have features, if these are given; None if crops decide."""
+    if not place.imported or not (place.features / "store.json").exists():
+        return None
+    return functools.partial(with_features, stores.open(place.features))
 
 
 def _skipped(config: Config, findings: list[Finding]) -> Finding:

@@ -1,9 +1,6 @@
-"""The census of a corpus: what its clips hold, by corpus and split, in one pass over arrays.
+"""The census of a corpus: counts of its clips by corpus and split, in one pass over arrays."""
 
-Not a judgement, which is ``pipeline.doctor.judgement``, and no file is opened.
-"""
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import TASKS
+from stores import Store
 from stores.documents import Json
 
 if TYPE_CHECKING:
@@ -71,9 +69,9 @@ class Tally:
     empty: list[str] = field(default_factory=list)
     cut: dict[str, int] = field(default_factory=dict)
 
-    def add(self, clip: "Clip") -> None:
-        """Counts one more clip."""
-        labels, crops = clip.labels, present(clip.frames)
+    def add(self, clip: "Clip", crops: NDArray[np.bool_]) -> None:
+        """Counts one more clip; ``crops`` (T,) are the rows that a run can see."""
+        labels = clip.labels
         self.clips += 1
         self.shards += clip.static
         self.frames += len(crops)
@@ -164,6 +162,7 @@ class Census:
         parts: one tally for each corpus and split that has clips.
         splits: the same over all corpora; every split is there.
         notes: what the readers tolerated.
+        given: whether the features are made already: a row with a valid vector counts as one with a crop.
     """
 
     name: str
@@ -172,6 +171,12 @@ class Census:
     parts: tuple[Tally, ...]
     splits: dict[str, Tally]
     notes: tuple[str, ...]
+    given: bool = False
+
+    @property
+    def seen(self) -> str:
+        """The name of what a run sees of a frame."""
+        return "feature vector" if self.given else "crop"
 
     @property
     def trained(self) -> dict[str, dict[str, int]]:
@@ -189,19 +194,25 @@ class Census:
         }
 
 
-def take(corpus: "Corpus") -> Census:
-    """Counts what ``corpus`` holds; takes memory for one clip at a time."""
+def take(corpus: "Corpus", valid: "Callable[[Clip], NDArray[np.bool_]] | None" = None) -> Census:
+    """Counts the clips, frames and labels of ``corpus``; takes memory for one clip at a time.
+
+    Args:
+        corpus: the corpus.
+        valid: which rows of a clip have features, if these are made already; by default those with a crop.
+    """
     parts: dict[tuple[str, str], Tally] = {}
     for clip in corpus.clips:
         key = clip.corpus or corpus.name, clip.split
         if key not in parts:
             parts[key] = _blank(*key, corpus)
-        parts[key].add(clip)
+        parts[key].add(clip, present(clip.frames) if valid is None else valid(clip))
     splits = {name: _blank("", name, corpus) for name in SPLITS}
     for tally in parts.values():
         splits[tally.split].merge(tally)
     ordered = sorted(parts.values(), key=lambda tally: (tally.corpus, SPLITS.index(tally.split)))
-    return Census(corpus.name, corpus.expression_names, corpus.au_names, tuple(ordered), splits, corpus.notes)
+    names = corpus.expression_names, corpus.au_names
+    return Census(corpus.name, *names, tuple(ordered), splits, corpus.notes, valid is not None)
 
 
 def present(frames: "Sequence[object | None]") -> NDArray[np.bool_]:
@@ -211,6 +222,15 @@ def present(frames: "Sequence[object | None]") -> NDArray[np.bool_]:
     if isinstance(frames, CropFrames):
         return frames.present
     return np.fromiter((path is not None for path in frames), np.bool_, len(frames))
+
+
+def with_features(store: Store, clip: "Clip") -> NDArray[np.bool_]:
+    """Returns (T,) whether each frame of a clip has a valid feature vector in ``store``."""
+    found = np.zeros(len(clip.frames), bool)
+    if store.has(clip.id):
+        valid = store.read(clip.id, "valid")[: len(found)]
+        found[: len(valid)] = valid
+    return found
 
 
 def some(names: Iterable[str]) -> str:

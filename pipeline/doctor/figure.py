@@ -49,7 +49,7 @@ def as_png(census: Census, name: str) -> bytes:
         _bars(
             figure.add_subplot(grid[0, 0]),
             "Crops and labels, share of all frames",
-            ("crop", *TASKS),
+            (census.seen, *TASKS),
             {tally.split: _coverage(tally) for tally in shown},
         )
         _densities(figure.add_subplot(top[0]), "Valence, share of frames", "V", labelled)

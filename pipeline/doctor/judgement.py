@@ -1,7 +1,4 @@
-"""Judges a corpus that was read: mapping of labels, crops, coverage of the sweep's tasks, people, rules.
-
-Not the counting, which is ``pipeline.doctor.census``; images are for ``pipeline.doctor.duplicates``.
-"""
+"""Judges a corpus that was read: mapping of labels, crops, coverage of the sweep's tasks, people, rules."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -58,10 +55,10 @@ def check_parts(census: Census) -> Finding:
 
 
 def check_crops(census: Census) -> Iterator[Finding]:
-    """Every clip has crops, and most labelled frames have one."""
+    """Every clip has crops, or features if these are given, and most labelled frames have one."""
     tallies = census.splits.values()
     frames, crops = sum(t.frames for t in tallies), sum(t.crops for t in tallies)
-    found = f"{frames - crops:,} of {frames:,} frames have no crop"
+    found = f"{frames - crops:,} of {frames:,} frames have no {census.seen}"
     share, worst = max(
         (
             (1 - t.usable[task] / known, f"{known - t.usable[task]:,} of {known:,} with {task} in {t.split}")
@@ -74,29 +71,34 @@ def check_crops(census: Census) -> Iterator[Finding]:
     if share:
         found += f"; of labelled frames at most {worst}"
     if share > MANY_MISSING:
-        remedy = "they are trained and scored by what lies around them: look whether the crops are complete"
+        remedy = f"runs see only the frames around them: look whether the {census.seen}s are complete"
         yield Finding("crops", "WARN", found, remedy)
     else:
         yield Finding("crops", "PASS", found)
     if empty := [clip for tally in tallies for clip in tally.empty]:
-        found = f"{len(empty)} clips have no crop at all and will not be extracted: {some(empty)}"
-        yield Finding("crops", "WARN", found, "unpack their crops, or take their annotations away")
+        found = f"{len(empty)} clips have no {census.seen} at all: {some(empty)}"
+        remedy = "unpack their crops, or take their annotations away"
+        if census.given:
+            remedy = "import their features, or take their annotations away"
+        yield Finding("crops", "WARN", found, remedy)
 
 
 def check_rows(census: Census) -> Finding:
-    """Labels end where crops end; what readers tolerate of other mismatches is among their notes."""
+    """Labels end where crops end; other mismatches that readers tolerate are among their notes."""
     tallies = census.splits.values()
     behind = {clip: rows for tally in tallies for clip, rows in tally.cut.items() if rows > FEW_ROWS}
     total, frames = sum(behind.values()), sum(tally.frames for tally in tallies)
     if not behind:
-        found = f"no clip has more than {FEW_ROWS} label rows behind its last crop"
+        found = f"no clip has more than {FEW_ROWS} label rows behind its last {census.seen}"
         return Finding("rows", "PASS", found)
     longest = sorted(behind, key=lambda clip: -behind[clip])
     listed = some(f"{clip} {behind[clip]:,}" for clip in longest)
-    found = f"{len(behind)} clips have label rows behind their last crop, {total:,} of {frames:,}: {listed}"
+    found = f"{len(behind)} clips have label rows behind their last {census.seen}"
+    found += f", {total:,} of {frames:,}: {listed}"
     if total <= MANY_MISSING * frames:
         return Finding("rows", "PASS", found)
-    return Finding("rows", "WARN", found, "crops that were unpacked in part? list the folders of these clips")
+    remedy = f"look whether the {census.seen}s of these clips are complete"
+    return Finding("rows", "WARN", found, remedy)
 
 
 def check_coverage(config: Config, census: Census) -> Iterator[Finding]:
@@ -109,7 +111,7 @@ def check_coverage(config: Config, census: Census) -> Iterator[Finding]:
             if not tally.labelled[task]:
                 lacking.setdefault(task, []).append(f"no labels in {split}")
             elif not tally.usable[task]:
-                lacking.setdefault(task, []).append(f"no labelled frame with a crop in {split}")
+                lacking.setdefault(task, []).append(f"no labelled frame with a {census.seen} in {split}")
     for task, reasons in lacking.items():
         remedy = f"take {task} out of the sweep, or add annotations of it"
         if census.splits[TRAIN].usable[task]:

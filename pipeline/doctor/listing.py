@@ -1,7 +1,4 @@
-"""The census of a corpus as tables for a terminal: coverage, classes, action units, the readers' notes.
-
-Not a judgement: that is in the findings above it.
-"""
+"""The census of a corpus as tables for a terminal: coverage, classes, action units, the readers' notes."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +10,7 @@ from pipeline.stage2.dryrun import table_lines
 def lines(census: Census) -> Iterator[str]:
     """Yields the tables, line by line."""
     yield ""
-    rows = [["corpus", "split", "clips", "shards", "frames", "no crop", "subjects", *TASKS]]
+    rows = [["corpus", "split", "clips", "shards", "frames", f"no {census.seen}", "subjects", *TASKS]]
     rows += [_coverage(tally.corpus, tally) for tally in census.parts]
     if len({tally.corpus for tally in census.parts}) > 1:
         rows += [_coverage("all", tally) for tally in census.splits.values() if tally.clips]

@@ -6,10 +6,8 @@ trains.
 
 import importlib.metadata
 import logging
+import sys
 from pathlib import Path
-
-from rich.console import Console
-from rich.markdown import Markdown
 
 from pipeline.config import MIXTURE, Config, Reading
 from pipeline.data import SCORED, Data, open_data
@@ -108,10 +106,12 @@ def provenance(config: Config, data: Data, scored: Scored) -> Provenance:
 
 def show(table: Table, written: list[Path]) -> None:
     """Prints the table, drawn on a terminal and as Markdown in a pipe, and logs where the files are."""
-    console = Console()
-    if console.is_terminal:
-        console.print(Markdown(as_markdown(table)))
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(as_markdown(table)))
     else:
-        print(as_markdown(table), end="")  # noqa: T201 (the table is what the command is asked for)
+        print(as_markdown(table), end="")  # noqa: T201 (the command is asked for the table)
     folder = written[0].parent
     logger.info("%s: %s", folder, ", ".join(path.name for path in written))

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import toy_corpora
 import yaml
 from examined_corpora import configure, tree
 from PIL import Image
@@ -154,3 +155,15 @@ def test_a_corpus_that_is_not_drawn_yet_is_no_failure_but_nothing_is_said_of_its
     (skipped,) = [finding for finding in told if finding.name == "skipped"]
     assert "the corpus of examined is not drawn yet -> run facets features" in skipped.line
     assert not (tmp_path / "work").exists()
+
+
+def test_given_features_stand_in_for_crops_and_an_experiment_on_them_passes(tmp_path, doctor):
+    root = tree(
+        tmp_path / "corpus", {clip: (split, [rows - 1], rows) for clip, (split, _, rows) in CLIPS.items()}
+    )
+    store = tmp_path / "given"
+    toy_corpora.write_features(store, dict.fromkeys(CLIPS, ROWS))
+    code, out, _ = doctor(configure(root, features={"store": str(store)}))
+    found = by_name(out)
+    assert (code, found["crops"][0][0]) == (DONE, "PASS")
+    assert "0 of 42 frames have no feature vector" in found["crops"][0][1]
