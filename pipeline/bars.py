@@ -1,7 +1,4 @@
-"""Draws progress on a terminal as rich bars with rate and time left, and nothing in a pipe.
-
-Not a log: what must be read afterwards goes through ``logging``.
-"""
+"""Draws progress on a terminal as bars with rate and time left, and nothing in a pipe."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,4 @@
-"""Log lines of the packages on stderr, one plain line each.
-
-Not a configuration of logging for programs that import facets: only the command line calls this.
-"""
+"""Log lines of the packages on stderr, one plain line each; only the command line asks for them."""
 
 import logging
 import sys
@@ -10,15 +7,15 @@ PACKAGES = ("stores", "extract", "temporal", "pipeline")
 
 
 class StderrHandler(logging.Handler):
-    """Writes to what stderr is at the time: rich replaces it while bars are drawn, so that none is torn."""
+    """Writes to the stderr of the moment: rich replaces it while bars are drawn, so that none is torn."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes one record."""
-        sys.stderr.write(self.format(record) + "\n")  # click.echo would look behind what rich put there
+        sys.stderr.write(self.format(record) + "\n")  # click.echo would write past the replacement
 
 
 def configure_logging(*, debug: bool) -> None:
-    """Shows the milestones of the four packages, with ``debug`` all they say, and others' warnings."""
+    """Shows the milestones of the four packages, with ``debug`` every line, and the warnings of others."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[StderrHandler()], force=True)
     for package in PACKAGES:
         logging.getLogger(package).setLevel(logging.DEBUG if debug else logging.INFO)

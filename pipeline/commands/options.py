@@ -1,7 +1,4 @@
-"""What the commands of ``facets`` share: options, exit codes, and how failures are listed.
-
-Not a command.
-"""
+"""Options, exit codes and the list of failures, which the commands of ``facets`` share."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +23,7 @@ debug_option = click.option(
     "--debug", is_flag=True, expose_value=False, help="Show tracebacks and a detailed log."
 )
 device_option = click.option(
-    "--device", metavar="auto|cpu|cuda", help="Where to compute, instead of what the configuration says."
+    "--device", metavar="auto|cpu|cuda", help="Where to compute, instead of the device of the configuration."
 )
 config_option = click.option(
     "-c",
@@ -73,7 +70,9 @@ def cluster_options(command: Command) -> Command:
     """Adds the options of commands that can work by many processes."""
     for option in (
         click.option(
-            "--dashboard", metavar="ADDRESS", help="Show what --workers do, such as 127.0.0.1:8787."
+            "--dashboard",
+            metavar="ADDRESS",
+            help="Show the work of --workers at this address, such as 127.0.0.1:8787.",
         ),
         click.option(
             "--scheduler", metavar="ADDRESS", help="Work on this dask cluster, such as tcp://host:8786."

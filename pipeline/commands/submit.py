@@ -1,6 +1,6 @@
 """The commands ``facets submission write`` and ``facets submission check``.
 
-Not where work is done: as in ``pipeline.cli``, which lists them, a command imports what it needs.
+Each imports what it needs when it is called.
 """
 
 from pathlib import Path
@@ -57,14 +57,14 @@ def submission() -> None:
     type=click.Choice(["interpolate", "hold", "mask"]),
     default="interpolate",
     show_default=True,
-    help="What frames without a crop get; mask is what the model says from the frames around.",
+    help="Predictions of frames without a crop: from frames nearby, or by the model itself (mask).",
 )
 @click.option(
     "--absent",
     type=click.Choice(["refuse", "mean"]),
     default="refuse",
     show_default=True,
-    help="What clips without features get; mean is the mean of all other predictions.",
+    help="Clips without features: an error, or the mean of all other predictions.",
 )
 @experiment_options
 @device_option
@@ -81,9 +81,9 @@ def write(
     device: str | None,
     **policies: Any,
 ) -> int:
-    """Write what runs predict as a submission, and check it.
+    """Write the predictions of runs as a submission, and check it.
 
-    Several runs may be given where none predicts all that the track asks for: one for V and one for A.
+    Give several runs if none predicts every task of the track, such as one for V and one for A.
     """
     import stores
     from pipeline.bars import bars
@@ -121,7 +121,10 @@ def write(
 @lengths_option
 @debug_option
 def check(path: Path, listed: Path, track: str, edition: str, lengths: Path | None) -> int:
-    """Compare FILE (abaw1 to 3: the folder of one file per clip) with what the organisers expect."""
+    """Check FILE against the organisers' list and format.
+
+    For abaw1 to abaw3, FILE is the folder with one file per clip.
+    """
     from pipeline.submission.formats import format_of
     from pipeline.submission.lists import read_list
 
@@ -130,7 +133,7 @@ def check(path: Path, listed: Path, track: str, edition: str, lengths: Path | No
 
 
 def report(path: Path, form: "Format", listing: "Listing") -> int:
-    """Prints what is wrong with a submission, one line each, and returns the exit code."""
+    """Prints the faults of a submission, one line each, and returns the exit code."""
     from pipeline.submission.checking import check_submission
 
     findings = check_submission(path, form, listing)

@@ -39,21 +39,21 @@ __all__ = ["Examination", "Finding", "examine"]
 SCHEMA = "facets-doctor-1"
 PICTURE = "doctor.png"
 ENVIRONMENT = "make a fresh environment: rm -r .venv, then make features"
-AGAIN = "mend what is named, then run facets doctor again"
+AGAIN = "mend this, then run facets doctor again"
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examination:
-    """What was found.
+    """The findings of an examination, and the counts behind them.
 
     Attributes:
         name: of the experiment.
         findings: in the order of the checks.
-        census: what the corpus holds; None where it could not be read.
+        census: counts of the corpus; None if it could not be read.
         mapping: part of the corpus -> how its labels were mapped.
-        picture: where the distributions are drawn; None where they are not.
+        picture: file of the drawn distributions; None if there is none.
     """
 
     name: str
@@ -165,7 +165,7 @@ class _Origin:
 
 
 def _origin(config: Config, place: WorkDir) -> _Origin:
-    """What is wrong with the weights has been told by their own check: here it only means less is known."""
+    """Weights that are at fault have a check of their own; here less is known for it."""
     from extract.backbones import registry
 
     settings = config.features
@@ -183,7 +183,7 @@ def _origin(config: Config, place: WorkDir) -> _Origin:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """A corpus that could be read, how its labels were mapped, what it holds, and what is said of that."""
+    """A corpus that could be read, the mapping of its labels, its census and the finding about it."""
 
     corpus: "Corpus"
     mapping: "dict[str, MappingReport]"

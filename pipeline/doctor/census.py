@@ -216,7 +216,7 @@ def take(corpus: "Corpus", valid: "Callable[[Clip], NDArray[np.bool_]] | None" =
 
 
 def present(frames: "Sequence[object | None]") -> NDArray[np.bool_]:
-    """Returns (T,) whether each frame has a crop, without making a path where there is none yet."""
+    """Returns (T,) whether each frame has a crop, without making a path for it."""
     from extract.corpora import CropFrames
 
     if isinstance(frames, CropFrames):

@@ -1,6 +1,6 @@
-"""What an experiment will take: time of the extraction, measured with a few crops, and room on the disk.
+"""The cost of an experiment: time of the extraction, measured with a few crops, and room on the disk.
 
-Not a promise: the time is that of this machine as busy as it is now.
+The time is that of this machine as busy as it is now.
 """
 
 import os
@@ -32,7 +32,7 @@ LONG = 12 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What was measured.
+    """The measured speed of an extraction.
 
     Attributes:
         feed: crops per second that are read and decoded.
@@ -167,7 +167,7 @@ def room(config: Config, place: WorkDir, corpus: "Corpus", dim: int | None) -> d
 
 
 def _kept(path: Path) -> set[str]:
-    """Returns the clips of a store; none where it is not there yet."""
+    """Returns the clips of a store; none if it is not there yet."""
     return set(stores.open(path).clips()) if (path / "store.json").exists() else set()
 
 

@@ -1,6 +1,6 @@
-"""Looks for images that are in a corpus more than once: by size first, by content where sizes agree.
+"""Looks for images that are in a corpus more than once: by size first, by content if sizes agree.
 
-Not a comparison of pictures: one that was encoded anew is another image here. Unless every image is asked
+Files are compared, not pictures: one that was encoded anew is another image here. Unless every image is asked
 for, a sample of stated size is looked at.
 """
 
@@ -33,7 +33,7 @@ STILL = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """What was found.
+    """The repeated images of a corpus.
 
     Attributes:
         images: rows of the corpus with an image.
@@ -79,7 +79,7 @@ def check_images(
     said = "; ".join([", ".join(found), *seen.examples])
     remedy = ""
     if seen.across:
-        remedy = "what is scored was seen in training: take one of the two out, or divide anew"
+        remedy = "scored images were seen in training: take one of the two out, or divide anew"
     elif seen.between:
         remedy = "clips that hold the same images count twice: take one of them out"
     elif seen.within > STILL * max(1, seen.looked):
@@ -155,7 +155,7 @@ def choose(clips: "Sequence[Clip]", limit: int | None) -> tuple[list[NDArray[np.
 
 
 def _sizes(clip: "Clip", frames: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(n,) bytes of each image; -1 where it is no file that can be read."""
+    """(n,) bytes of each image; -1 if it is no file that can be read."""
     sizes = np.full(len(frames), -1, np.int64)
     for k, frame in enumerate(frames.tolist()):
         try:
@@ -166,7 +166,7 @@ def _sizes(clip: "Clip", frames: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _digests(clip: "Clip", frames: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """(n,) 64 bits of the BLAKE2 digest of each image, never 0; 0 where it cannot be read."""
+    """(n,) 64 bits of the BLAKE2 digest of each image, never 0; 0 if it cannot be read."""
     from extract.decode import DecodeError, read_file
 
     digests = np.zeros(len(frames), np.uint64)

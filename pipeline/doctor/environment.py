@@ -1,7 +1,4 @@
-"""Checks the environment of an experiment: interpreter, libraries, device, decoder, weights, disk.
-
-Not an installer: it changes nothing and downloads nothing.
-"""
+"""Checks the environment of an experiment: interpreter, libraries, device, decoder, weights, disk."""
 
 import importlib
 import importlib.metadata
@@ -85,7 +82,7 @@ def check_decoder() -> Finding:
 
 
 def absent_corpus(config: Config, place: WorkDir) -> Finding | None:
-    """Returns what is to be said of a corpus that is not there; None where it can be read."""
+    """Returns the finding of a corpus that is not there; None if it can be read."""
     if config.corpus.kind == MIXTURE:
         absent = [str(part.root) for part in config.corpus.parts.values() if not part.root.exists()]
         remedy = "set root of these parts under corpus.parts"
@@ -121,7 +118,7 @@ def check_disk(place: WorkDir, room: Mapping[str, int] | None = None) -> Finding
 
     Args:
         place: paths of the experiment.
-        room: what will be in it -> bytes, where that is known.
+        room: content -> bytes that will be written, if known.
     """
     folder = next(path for path in (place.runs, *place.runs.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(folder).free

@@ -1,6 +1,6 @@
 """The distributions of a corpus as one picture: coverage by task, valence and arousal, classes, action units.
 
-Not themed by the user's matplotlib settings: the same census gives the same PNG.
+The user's matplotlib settings do not change it: the same census gives the same PNG.
 """
 
 import io
@@ -23,7 +23,7 @@ ROW = 0.3
 """Height of a name with its bars, in inches."""
 
 Bar = tuple[float, str]
-"""Share, and what is written behind the bar; a share of NaN means that there is nothing to count."""
+"""Share, and the text behind the bar; a share of NaN means that there is nothing to count."""
 
 
 def as_png(census: Census, name: str) -> bytes:

@@ -1,7 +1,4 @@
-"""The outcome of one check of ``facets doctor``.
-
-Not the checks, which are the other modules of this package.
-"""
+"""The outcome of one check of ``facets doctor``."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -22,7 +22,7 @@ class Bar:
     Attributes:
         row: the combination.
         cell: its score; None if it failed or is missing.
-        word: what is shown instead of a score.
+        word: shown instead of a score.
         x: left end.
         width: length.
         y: upper edge of its slot.

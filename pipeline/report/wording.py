@@ -31,14 +31,14 @@ def number(value: float) -> str:
 
 
 def no_score(row: Row, column: Column) -> str:
-    """Returns what stands in a cell that has no score: not trained, failed, stopped or missing."""
+    """Returns the word in a cell without a score: not trained, failed, stopped or missing."""
     if not column.trained_by(row.tasks):
         return NOT_TRAINED
     return next((status for status in UNSCORED if row.counts.get(status)), "undefined")
 
 
 def shortfall(row: Row) -> list[str]:
-    """Returns what keeps a row from being complete, such as ``["failed (1/3)"]``; empty if nothing does."""
+    """Returns the counts of runs without a score, such as ``["failed (1/3)"]``."""
     return [f"{status} ({n}/{row.planned})" for status in UNSCORED if (n := row.counts.get(status))]
 
 
@@ -49,7 +49,7 @@ def epochs(row: Row) -> str:
 
 
 def footnotes(table: Table) -> list[tuple[str, str]]:
-    """Returns what stands under the table, as pairs of a title and a sentence or two."""
+    """Returns the notes under the table, as pairs of a title and a sentence or two."""
     facts = table.provenance
     notes = [
         ("Scores", _scores(table)),
@@ -120,7 +120,7 @@ def _folds(table: Table) -> str:
 
 
 def _stopped(table: Table) -> str:
-    """What successive halving ended, if it did: such scores are of fewer epochs and stay out of the table."""
+    """Runs that successive halving ended: their scores are of fewer epochs and stay out of the table."""
     ended = sorted(table.each_run[table.each_run.status == "stopped"].epochs)
     if not ended:
         return ""

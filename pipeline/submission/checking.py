@@ -1,7 +1,6 @@
 """Checks a submission against the organisers' list: every row there, in order, and every value allowed.
 
-Not a score, and nothing is repaired: each finding is one line that says where, what was found, what was
-expected and what to do.
+Nothing is repaired. Each finding is one line: the place, what is there, what should be there and the remedy.
 """
 
 import re
@@ -21,14 +20,14 @@ _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong.
+    """One fault.
 
     Attributes:
         path: the file.
-        line: counted from 1; 0 where the whole file is meant.
-        found: what is there.
-        expected: what should be.
-        remedy: what to do.
+        line: counted from 1; 0 for the whole file.
+        found: the content that is there.
+        expected: the content that should be there.
+        remedy: how to mend it.
         more: how many further lines of the file have the same fault.
         last: the last of them.
     """
@@ -48,12 +47,12 @@ class Finding:
 
 
 def check_submission(path: Path, form: Format, listing: Listing) -> list[Finding]:
-    """Returns what is wrong with the submission at ``path``; nothing if it can be sent.
+    """Returns the faults of the submission at ``path``; none if it can be sent.
 
     Args:
         path: the file, or the folder of one file per clip.
-        form: what it should be.
-        listing: what it should have; the length of a clip's file is checked where the list knows it.
+        form: of the submission.
+        listing: its rows; the length of a clip's file is checked if the list knows it.
     """
     if form.clipwise:
         return _check_folder(path, form, listing)
@@ -96,7 +95,7 @@ def _merged(findings: Iterator[Finding]) -> list[Finding]:
 
 
 def _check_file(path: Path, form: Format, listing: Listing, clip: str | None) -> Iterator[Finding]:
-    """Yields what is wrong with one file; ``clip`` is None where its rows name images."""
+    """Yields the faults of one file; ``clip`` is None if its rows name images."""
     data = path.read_bytes()
     if not data.strip():
         yield Finding(path, 0, "an empty file", f"the header {listing.header!r} and rows", "write it again")
@@ -205,7 +204,7 @@ def _diagnose(
 
 
 def _remedy(value: str, column: Column) -> str:
-    """Returns what to do about a value that ``column`` does not allow."""
+    """Returns the remedy for a value that ``column`` does not allow."""
     if value.casefold().lstrip("+-") in ("nan", "inf", "infinity", "none", "null", ""):
         return "fill frames without a prediction: interpolate or hold"
     if _NUMBER.fullmatch(value) is None:
@@ -252,7 +251,7 @@ def _check_images(path: Path, images: Sequence[tuple[int, str]], listing: Listin
             missing.append(name)
     if missing:
         found = f"no row for {len(missing)} of {len(listing.names)} listed images, the first is {missing[0]}"
-        remedy = "write a row for every listed image, also where there is no crop"
+        remedy = "write a row for every listed image, also for frames without a crop"
         yield Finding(path, 0, found, "a row for each", remedy)
     moved = [(line, name, ours) for (line, name), ours in zip(kept, order, strict=True) if name != ours]
     if moved:

@@ -1,7 +1,4 @@
-"""Writes a submission: the rows that the organisers list, in their order, from what runs predict.
-
-Not a judge of its own work: ``pipeline.submission.checking`` reads the files again.
-"""
+"""Writes a submission: the rows that the organisers list, in their order, with the predictions of runs."""
 
 import hashlib
 import importlib.metadata
@@ -28,14 +25,14 @@ from stores.progress import Progress, silent
 logger = logging.getLogger(__name__)
 
 Absent = Literal["refuse", "mean"]
-"""What clips without any features get: an error, or in every row the mean prediction of all other rows."""
+"""Clips without any features are an error, or get in every row the mean prediction of all other rows."""
 
 DECIMALS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written.
+    """A submission that was written.
 
     Attributes:
         path: the file, or the folder of one file per clip.
@@ -76,19 +73,19 @@ def write_submission(
 ) -> Written:
     """Writes ``out/<edition>_<track>.txt``, or a folder of that name with ``<clip>.txt`` in it.
 
-    Beside it, ``<edition>_<track>.json`` says what was made of what. V and A are cut to [-1, 1] and written
-    with six decimals; of EXPR the most probable class; an AU is on from the threshold that its run carries.
+    Beside it, ``<edition>_<track>.json`` names list, runs and policies. V and A are cut to [-1, 1] and
+    written with six decimals; of EXPR the most probable class; an AU is on from the threshold of its run.
 
     Args:
-        form: what to write.
-        listing: for what.
-        sources: what ``open_runs`` found.
+        form: of the submission.
+        listing: its rows.
+        sources: the runs, from ``open_runs``.
         features: store with the features of the listed clips.
         out: folder; made if absent.
-        missing: what frames without a crop get; images of a shard are independent, so that no other image
-            can stand in for one, and theirs is always ``mask``.
-        absent: what clips without features get.
-        labels: store that knows which clips are shards of independent images; None where none are.
+        missing: policy for frames without a crop. Images of a shard are independent, so no other image can
+            stand in for one: theirs is always ``mask``.
+        absent: policy for clips without features.
+        labels: store that knows which clips are shards of independent images; None if none are.
         device: where models compute.
         progress: called as clips are done.
 

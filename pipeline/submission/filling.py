@@ -1,6 +1,6 @@
-"""Predictions for every frame that is asked for: what stands where a crop, or the end of a clip, is missing.
+"""Predictions for every frame that is asked for, also without a crop or after the last frame of a clip.
 
-Not smoothing: a frame with a crop keeps its own prediction.
+A frame with a crop keeps its own prediction.
 """
 
 from typing import Literal
@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from stores.errors import ConfigError
 
 Missing = Literal["interpolate", "hold", "mask"]
-"""What a frame without a crop gets:
+"""The policy for a frame without a crop:
 
 ``interpolate``: the line between the frames with a crop before and after, by frame number; AU and EXPR
 probabilities are interpolated before anything is decided. Before the first and after the last crop: ``hold``.
-``hold``: what the last frame with a crop before it got, or the first one's.
-``mask``: what the model says, to which the frame was masked: it saw the frames around alone. So were the runs
-scored.
+``hold``: the prediction of the last frame with a crop before it, or of the first one.
+``mask``: the model's own prediction, made from the frames around. The runs were scored so.
 """
 
 
@@ -33,7 +32,7 @@ def fill(
         values: (T, K) predictions.
         valid: (T,) whether a frame has a crop.
         frames: how many frames are asked for.
-        missing: what frames without a crop get.
+        missing: policy for frames without a crop.
 
     Raises:
         ConfigError: no frame has a crop, so there is nothing to interpolate or to hold.

@@ -1,6 +1,4 @@
-"""What a submission to a track of an edition looks like: which files, which header, which values in a row.
-
-Not a writer and not a checker: both go by these descriptions.
+"""The format of a submission to a track of an edition: its files, their header and the values of a row.
 
 ABAW-1 to 3 take one file per listed clip, a row per frame; all later tracks, and the multi-task track of
 ABAW-3, one file with a row per listed image. Sources: the headers of the organisers' annotation files, lists
@@ -92,7 +90,7 @@ class Format:
 
 
 def format_of(edition: str, name: str) -> Format:
-    """Returns what a submission to track ``name`` of ``edition`` looks like.
+    """Returns the format of a submission to track ``name`` of ``edition``.
 
     Raises:
         ConfigError: no such edition or track, or one (LSD) whose list names single images that belong to no

@@ -1,10 +1,9 @@
 """Reads the organisers' lists: which clips or images a submission must have, in which order.
 
-Not a reader of annotations: dummy values that a list may carry after a name are not looked at.
-
-What lists look like differs: bare clip names without a header (ABAW-3), a header and bare images (ABAW-4),
-images with a comma behind (ABAW-5, 7), images with dummy values (ABAW-6, 8). An image may be listed twice
-(s-Aff-Wild2 has such rows) and then wants two rows; frames need not be consecutive.
+Dummy values that a list may carry after a name are not read. Lists differ: bare clip names without a header
+(ABAW-3), a header and bare images (ABAW-4), images with a comma behind (ABAW-5, 7), images with dummy values
+(ABAW-6, 8). An image may be listed twice (s-Aff-Wild2 has such rows) and then wants two rows; frames need not
+be consecutive.
 """
 
 from collections.abc import Mapping
@@ -19,13 +18,13 @@ from stores.record import is_clip_id
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a submission must have.
+    """The rows that a submission must have.
 
     Attributes:
         path: the list.
         header: first line of a submission: the list's own if it has one, else the format's.
         names: clips, or images such as ``video1/00001.jpg``, in the order of the list.
-        lengths: rows per clip, where they are known; empty for lists of images.
+        lengths: rows per clip, if known; empty for lists of images.
     """
 
     path: Path

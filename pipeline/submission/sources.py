@@ -31,7 +31,7 @@ class Source:
         return tuple(self.run.thresholds[column] for column in self.columns.get("AU", ()))
 
     def pick(self, values: Values) -> dict[str, NDArray[np.float64]]:
-        """Returns (T, K) per task: what the track asks for out of what the run predicts of a clip."""
+        """Returns (T, K) per task: the outputs that the track asks for, of a run's predictions of a clip."""
         return {
             task: values[task].reshape(len(values[task]), -1)[:, columns].astype(np.float64)
             for task, columns in self.columns.items()

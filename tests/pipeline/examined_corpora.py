@@ -1,7 +1,4 @@
-"""Small corpora with crops on disk and known counts, for the tests of ``facets doctor``.
-
-Not a corpus of anybody: crops are noise, and labels are whatever a test says.
-"""
+"""Small corpora with crops on disk and known counts, for the tests of ``facets doctor``."""
 
 import io
 from pathlib import Path

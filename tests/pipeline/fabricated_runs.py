@@ -1,7 +1,4 @@
-"""Work directories with made-up results, in the format that the sweep writes.
-
-Not a test: it lets the tests of the table and of its reports say only what differs.
-"""
+"""Work directories with made-up results, in the format that the sweep writes."""
 
 import json
 import random

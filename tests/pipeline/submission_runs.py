@@ -1,7 +1,4 @@
-"""Feature stores and finished runs with known predictions, for the tests of submissions.
-
-Not a test, and nothing is trained: a run folder holds what its reader looks at.
-"""
+"""Feature stores and finished runs with known predictions, for the tests of submissions."""
 
 import json
 
