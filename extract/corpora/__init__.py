@@ -1,11 +1,12 @@
 """Corpora by kind: ``load(kind, root, edition)`` reads a tree on disk into a ``Corpus``.
 
-Not an importer of every reader: a reader is imported when its kind is asked for.
+A reader is imported when its kind is asked for.
 """
 
 import difflib
 import importlib
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
@@ -23,6 +24,8 @@ from extract.corpora.clip import (
 )
 from stores.documents import Json
 from stores.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "KINDS",
@@ -76,6 +79,8 @@ def load(kind: str, root: Path, edition: str, **options: Json) -> Corpus:
     read = importlib.import_module(KINDS[kind]).load
     _check_options(kind, read, options)
     corpus: Corpus = read(Path(root), edition, **options)
+    for note in corpus.notes:
+        logger.info("%s: %s", root, note)
     return corpus
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from extract.importing.request import Selection
 from extract.importing.timeline import Rows
-from extract.parsing.tables import listing
+from extract.parsing.faults import listing
 from stores.digest import Array
 from stores.errors import CorpusError
 

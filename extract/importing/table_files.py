@@ -14,7 +14,8 @@ import pyarrow as pa
 from extract.importing.request import Selection
 from extract.importing.timeline import Rows
 from extract.parsing import tables
-from extract.parsing.tables import Table, listing
+from extract.parsing.faults import listing
+from extract.parsing.tables import Table
 from stores.errors import CorpusError
 
 

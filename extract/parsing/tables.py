@@ -18,6 +18,7 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from extract.parsing.faults import listing
 from stores.digest import Array
 from stores.errors import CorpusError
 
@@ -259,12 +260,6 @@ def check_columns(table: Table, needed: Iterable[str]) -> None:
 def text(batch: pa.RecordBatch, name: str) -> pa.Array:
     """Returns a column as text without blanks around it; a blank cell is null."""
     return _trimmed(batch.column(name).cast(pa.large_string()))
-
-
-def listing(names: Iterable[str]) -> str:
-    """Returns some names for a message."""
-    known = list(names)
-    return ", ".join(map(repr, known[:8])) + (f", ... ({len(known)} in all)" if len(known) > 8 else "")
 
 
 def _parquet(path: Path) -> "pyarrow.parquet.ParquetFile":

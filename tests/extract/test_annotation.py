@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from extract.corpora.parsing import annotation
+from extract.corpora.readers.affwild2 import annotation
 from stores.editions import AU_12, EXPR_7, EXPR_8
 from stores.errors import CorpusError
 

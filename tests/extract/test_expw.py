@@ -64,7 +64,7 @@ def test_a_line_that_is_there_twice_is_read_once_and_noted(tmp_path):
     write(path, path.read_bytes() * 3)
     corpus = load("expw", tmp_path)
     assert len(corpus.clips[0].frames) == 1
-    assert noted(corpus, "2 lines repeat an earlier one")
+    assert noted(corpus, "2 lines of label.lst repeat an earlier one")
 
 
 def test_without_crops_the_error_says_how_to_make_them(tmp_path):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from image_trees import touch
 
 from extract.corpora import MAX_STATIC_ROWS, Labels
-from extract.corpora.parsing import stills
-from extract.corpora.parsing.stills import SHARD_ROWS, Group, ImageFrames
+from extract.corpora.imagery import stills
+from extract.corpora.imagery.stills import SHARD_ROWS, Group, ImageFrames
 from stores.errors import CorpusError
 
 

@@ -5,8 +5,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_trees import by_image, load, noted, rafau
 
-from extract.corpora.parsing import facs
-from extract.corpora.parsing.image_lists import Line
+from extract.parsing import facs
+from extract.parsing.text import Line
 from stores.errors import CorpusError
 
 

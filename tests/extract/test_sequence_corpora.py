@@ -10,7 +10,7 @@ from sequence_trees import MAKERS, ckplus, disfa, pictures
 
 from extract import corpora
 from extract.corpora import CropFrames
-from extract.corpora.parsing.footage import CROPPED
+from extract.corpora.imagery.footage import CROPPED
 from extract.corpora.splits import Folds, check, kfold
 from stores.errors import ConfigError, CorpusError
 

@@ -21,11 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
+from extract.corpora import notes as noting
 from extract.corpora.clip import Corpus, Labels
-from extract.corpora.parsing import annotation, codes, footage
-from extract.corpora.parsing.codes import Codes
-from extract.corpora.parsing.crop_folders import found_in
-from extract.corpora.parsing.footage import CROPPED, Reading
+from extract.corpora.imagery import footage
+from extract.corpora.imagery.footage import CROPPED, Reading
+from extract.parsing import codes, faults, text
+from extract.parsing.codes import Codes
+from extract.parsing.faults import found_in
 from stores.errors import CorpusError
 
 FPS = 25.0
@@ -61,7 +63,7 @@ def load(root: Path, edition: str) -> Corpus:
         labels = Labels.unknown(footage.length(pictures, ratings, codes.ROW_TOLERANCE), 0)
         labels.valence[ratings.frames], labels.arousal[ratings.frames] = ratings.values.T / np.float32(_LIMIT)
         reading.add(clip, pictures, labels, actor or clip, FPS)
-    notes = footage.count_note(len(paths), CLIPS, "clips")
+    notes = noting.count(len(paths), CLIPS, "clips")
     if anonymous:
         notes.append(f"{anonymous} clips do not name their actor: each is its own subject, whoever it shows")
     return reading.corpus("afew_va", root, (), (), notes)
@@ -92,23 +94,23 @@ def _files(root: Path) -> dict[str, Path]:
 
 def _read(path: Path) -> tuple[str, Codes]:
     """The actor, "" if not named, and the codes (N, 2): valence and arousal as they are in the file."""
-    text = annotation.decode(path, annotation.read_text(path))
+    content = text.decode(path, text.read(path))
     try:
-        document = json.loads(text, parse_int=float)
+        document = json.loads(content, parse_int=float)
     except RecursionError:
-        raise codes.fault(path, 1, text[:80], "JSON of a few levels") from None
+        raise faults.fault(path, 1, content[:80], "JSON of a few levels") from None
     except json.JSONDecodeError as error:
-        found = text.split("\n")[error.lineno - 1].strip()
-        raise codes.fault(path, error.lineno, found, f"JSON ({error.msg})") from None
+        found = content.split("\n")[error.lineno - 1].strip()
+        raise faults.fault(path, error.lineno, found, f"JSON ({error.msg})") from None
     frames = document.get("frames") if isinstance(document, dict) else None
     if not isinstance(frames, dict) or not frames:
-        raise codes.fault(path, 1, text.split("\n")[0], 'an object with "frames": {"00000": {...}, ...}')
-    lines = _lines(path, text, frames)
+        raise faults.fault(path, 1, content.split("\n")[0], 'an object with "frames": {"00000": {...}, ...}')
+    lines = _lines(path, content, frames)
     numbers: dict[int, str] = {}
     for name in frames:
         if _FRAME.fullmatch(name) is None or int(name) in numbers:
-            line = text[: text.find(json.dumps(name))].count("\n") + 1
-            raise codes.fault(path, line, name, "the number of a frame, such as 00000, each once")
+            line = content[: content.find(json.dumps(name))].count("\n") + 1
+            raise faults.fault(path, line, name, "the number of a frame, such as 00000, each once")
         numbers[int(name)] = name
     ordered = sorted(numbers)
     values = np.empty((len(ordered), 2), np.int8)
@@ -118,23 +120,25 @@ def _read(path: Path) -> tuple[str, Codes]:
         for column, what in enumerate(("valence", "arousal")):
             if (value := _rating(ratings.get(what))) is None:
                 found = f"frame {name}, {what} {ratings.get(what)!r}"
-                raise codes.fault(path, lines[name], found, f"a whole number from -{_LIMIT} to {_LIMIT}")
+                raise faults.fault(path, lines[name], found, f"a whole number from -{_LIMIT} to {_LIMIT}")
             values[row, column] = value
     actor = document.get("actor")
     where = np.array([lines[numbers[number]] for number in ordered], np.int32)
     return actor if isinstance(actor, str) else "", Codes(path, where, np.array(ordered, np.int32), values, 0)
 
 
-def _lines(path: Path, text: str, frames: Mapping[str, object]) -> dict[str, int]:
+def _lines(path: Path, content: str, frames: Mapping[str, object]) -> dict[str, int]:
     """Frame, as it is written -> its line; ``json`` keeps the last of two with one name and says nothing."""
     lines: dict[str, int] = {}
     line, seen = 1, 0
-    for match in _KEY.finditer(text):
+    for match in _KEY.finditer(content):
         if match[1] not in frames:
             continue
-        line, seen = line + text.count("\n", seen, match.start()), match.start()
+        line, seen = line + content.count("\n", seen, match.start()), match.start()
         if match[1] in lines:
-            raise codes.fault(path, line, match[1], f"each frame once; line {lines[match[1]]} has it as well")
+            raise faults.fault(
+                path, line, match[1], f"each frame once; line {lines[match[1]]} has it as well"
+            )
         lines[match[1]] = line
     return lines
 

@@ -17,7 +17,6 @@ Classes count from 0 in the order of ``EXPRESSIONS``; 8 none, 9 uncertain and 10
 Valence or arousal below -1 (the release writes -2) makes both unknown. No test split was released.
 """
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -29,18 +28,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from extract.corpora import notes as noting
 from extract.corpora.clip import Clip, Corpus, Labels, Split
-from extract.corpora.parsing import boxes, stills
-from extract.corpora.parsing.boxes import CutReport, Face
-from extract.corpora.parsing.crop_folders import found_in, some
-from extract.corpora.parsing.stills import Group
-from extract.corpora.readers.affwild2.counts import differences
+from extract.corpora.imagery import boxes, stills
+from extract.corpora.imagery.boxes import CutReport, Face
+from extract.corpora.imagery.stills import Group
 from extract.parsing import tables
+from extract.parsing.faults import found_in, some
 from extract.parsing.tables import Table
 from stores.errors import CorpusError
 from stores.progress import Progress, silent
-
-logger = logging.getLogger(__name__)
 
 EXPRESSIONS = ("Neutral", "Happy", "Sad", "Surprise", "Fear", "Disgust", "Anger", "Contempt")
 """Class 0 first, as the paper lists them. Models of other projects may have them in alphabetical order."""
@@ -128,9 +125,7 @@ def load(root: Path, edition: str, *, cropped: bool = True) -> Corpus:
         everything = Group(split, np.arange(len(part.names)))
         clips += stills.shards(part.folder, part.names, part.labels, [everything])
         counts[f"images of the eight classes, {split}"] = int((part.labels.expression >= 0).sum())
-    notes += differences(RELEASE, counts)
-    for note in notes:
-        logger.info("%s: %s", root, note)
+    notes += noting.differences(RELEASE, counts)
     clips.sort(key=lambda clip: clip.id)
     return Corpus("affectnet", root, "", EXPRESSIONS, (), tuple(clips), tuple(notes))
 

@@ -20,11 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
+from extract.corpora import notes as noting
 from extract.corpora.clip import Corpus, Labels
-from extract.corpora.parsing import codes, footage
-from extract.corpora.parsing.codes import Codes, Layout
-from extract.corpora.parsing.crop_folders import found_in, some
-from extract.corpora.parsing.footage import Reading
+from extract.corpora.imagery import footage
+from extract.corpora.imagery.footage import Reading
+from extract.parsing import codes, faults, text
+from extract.parsing.codes import Codes, Layout
+from extract.parsing.faults import found_in, some
 from stores.errors import CorpusError
 
 FPS = 25.0
@@ -84,7 +86,7 @@ def load(root: Path, edition: str, *, au_threshold: int | None = None) -> Corpus
         reading.add(clip, pictures, labels, subject, FPS)
 
     subjects = {clip.subject for clip in reading.clips}
-    notes = footage.count_note(len(subjects), SUBJECTS, "subjects")
+    notes = noting.count(len(subjects), SUBJECTS, "subjects")
     if au_threshold is not None:
         notes.append(f"of {_names(replaced)}, {codes.intensity_note(au_threshold)}")
     if empty := sorted({unit for units, _ in coded.values() for unit in units}.difference(aus)):
@@ -114,12 +116,12 @@ def _coded(folder: Path) -> list[Path]:
 
 def _occurrence(path: Path) -> tuple[list[int], Codes]:
     """The action units of a file, one per column, and their codes."""
-    lines = codes.lines(path)
-    cells = [codes.whole(cell) for cell in lines[0].split(",")[1:]]
+    lines = text.lines(path)
+    cells = [text.whole(cell) for cell in lines[0].split(",")[1:]]
     units = [cell for cell in cells if cell is not None and 1 <= cell <= 99]
     if not cells or len(set(units)) < len(cells):
         expected = "the numbers of action units, each once, after the first cell"
-        raise codes.fault(path, 1, lines[0], expected)
+        raise faults.fault(path, 1, lines[0], expected)
     expected = f"a frame from 1 and {len(units)} codes: 0, 1, or 9 for unknown"
     layout = Layout(codes.NUMBER, 1, {0: 0, 1: 1, _UNKNOWN: -1}, ",", expected)
     return units, codes.parse(path, lines[1:], 2, len(units), layout)

@@ -21,11 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
+from extract.corpora import notes as noting
 from extract.corpora.clip import Corpus, Labels
-from extract.corpora.parsing import codes, footage
-from extract.corpora.parsing.codes import Codes
-from extract.corpora.parsing.crop_folders import found_in, some
-from extract.corpora.parsing.footage import Reading
+from extract.corpora.imagery import footage
+from extract.corpora.imagery.footage import Reading
+from extract.parsing import codes, faults, text
+from extract.parsing.codes import Codes
+from extract.parsing.faults import found_in, some
 from stores.errors import CorpusError
 
 EXPRESSIONS = ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
@@ -100,9 +102,9 @@ def load(root: Path, edition: str, *, au_threshold: int = 1) -> Corpus:
 
     notes = [
         codes.intensity_note(au_threshold),
-        *footage.count_note(len(reading.clips), SEQUENCES, "sequences"),
-        *footage.count_note(len({clip.subject for clip in reading.clips}), SUBJECTS, "subjects"),
-        *footage.count_note(len(emotion_files), EMOTIONS, "sequences with an emotion"),
+        *noting.count(len(reading.clips), SEQUENCES, "sequences"),
+        *noting.count(len({clip.subject for clip in reading.clips}), SUBJECTS, "subjects"),
+        *noting.count(len(emotion_files), EMOTIONS, "sequences with an emotion"),
     ]
     if early:
         notes.append(f"{len(early)} sequences go on after the frame that is labelled: {some(early)}")
@@ -143,12 +145,12 @@ def _peak(path: Path) -> Codes:
 
 
 def _emotion(path: Path) -> int:
-    lines = codes.lines(path)
-    emotion = codes.whole(lines[0])
+    lines = text.lines(path)
+    emotion = text.whole(lines[0])
     if emotion is None or not 0 <= emotion < len(EXPRESSIONS):
-        raise codes.fault(path, 1, lines[0], f"a whole number from 0 to {len(EXPRESSIONS) - 1}")
+        raise faults.fault(path, 1, lines[0], f"a whole number from 0 to {len(EXPRESSIONS) - 1}")
     if len(lines) > 1:
-        raise codes.fault(path, 2, lines[1], "one emotion, in one line")
+        raise faults.fault(path, 2, lines[1], "one emotion, in one line")
     return emotion
 
 
@@ -156,18 +158,18 @@ def _facs(path: Path) -> _Facs:
     """Blank lines are tolerated: nothing follows from the line that a code is in."""
     intensities: dict[int, int] = {}
     strange: list[str] = []
-    for number, line in enumerate(codes.lines(path), 1):
+    for number, line in enumerate(text.lines(path), 1):
         cells = line.split()
         if not cells:
             continue
-        unit, intensity = codes.number(cells[0]), codes.whole(cells[-1])
+        unit, intensity = text.number(cells[0]), text.whole(cells[-1])
         if len(cells) != 2 or unit is None or intensity is None or not 0 <= intensity <= 5:
             expected = "an action unit and an intensity from 0, not graded, to 5"
-            raise codes.fault(path, number, line, expected)
+            raise faults.fault(path, number, line, expected)
         if not unit.is_integer() or not 1 <= unit <= 99:
             strange.append(f"{unit:g} ({path}, line {number})")
         elif int(unit) in intensities:
-            raise codes.fault(path, number, line, f"each action unit once, AU{unit:g} is in a line above")
+            raise faults.fault(path, number, line, f"each action unit once, AU{unit:g} is in a line above")
         else:
             intensities[int(unit)] = intensity
     return _Facs(intensities, tuple(strange))

@@ -18,11 +18,13 @@ may divide them, and no more than one of them is needed.
 import re
 from pathlib import Path
 
+from extract.corpora import notes as noting
 from extract.corpora.clip import Corpus, Labels
-from extract.corpora.parsing import codes, footage
-from extract.corpora.parsing.codes import Codes, Layout
-from extract.corpora.parsing.crop_folders import found_in, some
-from extract.corpora.parsing.footage import Reading
+from extract.corpora.imagery import footage
+from extract.corpora.imagery.footage import Reading
+from extract.parsing import codes
+from extract.parsing.codes import Codes, Layout
+from extract.parsing.faults import found_in, some
 from stores.errors import CorpusError
 
 AUS = ("AU1", "AU2", "AU4", "AU5", "AU6", "AU9", "AU12", "AU15", "AU17", "AU20", "AU25", "AU26")
@@ -83,7 +85,7 @@ def load(root: Path, edition: str, *, au_threshold: int = 2) -> Corpus:
             labels.au[file.frames, AUS.index(unit)] = file.values[:, 0]
         reading.add(clip, pictures, labels, subject, FPS)
 
-    notes = [codes.intensity_note(au_threshold), *footage.count_note(len(subjects), SUBJECTS, "subjects")]
+    notes = [codes.intensity_note(au_threshold), *noting.count(len(subjects), SUBJECTS, "subjects")]
     if partial:
         notes.append(f"{len(partial)} subjects have no file for some action units: {some(partial)}")
     if both := [clip.id for clip in reading.clips if clip.id.endswith("_right")]:

@@ -14,12 +14,14 @@ Layout (as described by the authors of a public tool; where the pictures lie is 
 import re
 from pathlib import Path
 
+from extract.corpora import notes as noting
 from extract.corpora.clip import Corpus, Labels
-from extract.corpora.parsing import codes, footage
-from extract.corpora.parsing.codes import Layout
-from extract.corpora.parsing.crop_folders import found_in, some
-from extract.corpora.parsing.footage import Reading
+from extract.corpora.imagery import footage
+from extract.corpora.imagery.footage import Reading
 from extract.corpora.readers.disfa import AUS
+from extract.parsing import codes
+from extract.parsing.codes import Layout
+from extract.parsing.faults import found_in, some
 from stores.errors import CorpusError
 
 FPS = 20.0
@@ -63,7 +65,7 @@ def load(root: Path, edition: str, *, au_threshold: int = 2) -> Corpus:
         reading.add(clip, pictures, labels, subject, FPS)
 
     subjects = {subject for subject, _ in trials}
-    notes = [codes.intensity_note(au_threshold), *footage.count_note(len(subjects), SUBJECTS, "subjects")]
+    notes = [codes.intensity_note(au_threshold), *noting.count(len(subjects), SUBJECTS, "subjects")]
     if partial:
         notes.append(f"{len(partial)} trials have no file for some action units: {some(partial)}")
     return reading.corpus("disfaplus", root, (), AUS, notes)

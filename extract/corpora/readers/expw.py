@@ -13,24 +13,21 @@ confidence is that of the face detector; all faces are read unless ``min_confide
 release has no split, and names nobody.
 """
 
-import logging
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from extract.corpora.clip import Corpus, Labels, Split
-from extract.corpora.parsing import boxes, codes, image_lists, stills
-from extract.corpora.parsing.boxes import CutReport, Face
-from extract.corpora.parsing.crop_folders import found_in
-from extract.corpora.parsing.image_lists import Line
-from extract.corpora.readers.affwild2.counts import differences
+from extract.corpora import notes as noting
+from extract.corpora.clip import Corpus, Labels
+from extract.corpora.imagery import boxes, stills
+from extract.corpora.imagery.boxes import CutReport, Face
+from extract.parsing import text
+from extract.parsing.faults import found_in
+from extract.parsing.text import Line
 from stores.errors import CorpusError
 from stores.progress import Progress, silent
-
-logger = logging.getLogger(__name__)
 
 EXPRESSIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """Label 0 first, in the order of the release's own notes, as public projects have it."""
@@ -91,26 +88,22 @@ def load(root: Path, edition: str, *, min_confidence: float | None = None) -> Co
             f"<image>_<face_id>.jpg; cut them out of the pictures by facets cut expw {root}"
         )
         raise CorpusError(msg)
-    wanted = [row.crop for row in rows]
-    there = stills.existing(root / FACES, wanted)
-    notes += stills.missing(root / FACES, wanted, there)
     pictures = {image: number for number, image in enumerate(dict.fromkeys(row.image for row in rows))}
     labels = Labels.unknown(len(rows), 0)
     labels.expression[:] = [row.label for row in rows]
     notes.append(
         f"{len(rows)} faces of {len(pictures)} pictures, all of the training split: the release has no other"
     )
-    for note in notes:
-        logger.info("%s: %s", root, note)
-    splits: list[Split] = ["train"] * len(rows)
-    clips = stills.shards(
+    return stills.corpus(
+        "expw",
+        root,
         root / FACES,
-        there,
+        [row.crop for row in rows],
         labels,
-        stills.by_split(splits),
-        np.array([pictures[row.image] for row in rows], np.intp),
+        expressions=EXPRESSIONS,
+        picture=np.array([pictures[row.image] for row in rows], np.intp),
+        notes=notes,
     )
-    return Corpus("expw", root, "", EXPRESSIONS, (), tuple(clips), tuple(notes))
 
 
 def cut_faces(root: Path, *, margin: float = 0.0, progress: Progress = silent) -> CutReport:
@@ -129,14 +122,13 @@ def cut_faces(root: Path, *, margin: float = 0.0, progress: Progress = silent) -
 
 def _read(root: Path) -> tuple[list[Row], list[str]]:
     """The faces ordered by picture, and what is to be noted about the list."""
-    found, repeated = image_lists.once((line, row.crop, row) for line, row in _rows(root / LIST))
-    notes = [f"{repeated} lines repeat an earlier one and were read once"] if repeated else []
-    notes += differences(RELEASE, Counter({"faces": len(found)}))
+    found, notes = text.once((line, row.crop, row) for line, row in _rows(root / LIST))
+    notes += noting.differences(RELEASE, {"faces": len(found)})
     return sorted(found.values(), key=lambda row: row.image), notes
 
 
 def _rows(path: Path) -> Iterator[tuple[Line, Row]]:
-    for line in image_lists.read(path):
+    for line in text.full_lines(path):
         fields = line.text.split()
         row = _row(fields) if len(fields) == 8 else None
         if row is None:
@@ -149,9 +141,9 @@ def _rows(path: Path) -> Iterator[tuple[Line, Row]]:
 
 
 def _row(fields: list[str]) -> Row | None:
-    image, face, *cells, text = fields
-    number, label = image_lists.whole(face, 0, 9_999), image_lists.whole(text, 0, len(EXPRESSIONS) - 1)
-    numbers = [value for value in map(codes.number, cells) if value is not None]
+    image, face, *cells, last = fields
+    number, label = text.index(face, 0, 9_999), text.index(last, 0, len(EXPRESSIONS) - 1)
+    numbers = [value for value in map(text.number, cells) if value is not None]
     if number is None or label is None or len(numbers) < len(cells):
         return None
     top, left, right, bottom, confidence = numbers

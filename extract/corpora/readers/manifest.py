@@ -23,7 +23,6 @@ frame rate.
 Memory is that of the labels and the names of the crops: batches of rows pass through once.
 """
 
-import logging
 import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -35,16 +34,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from extract.corpora.clip import Clip, Corpus, Labels
-from extract.corpora.parsing import stills
-from extract.corpora.parsing.crop_folders import found_in, some
-from extract.corpora.parsing.stills import SPLITS, Group, ImageFrames
+from extract.corpora.imagery import stills
+from extract.corpora.imagery.stills import SPLITS, Group, ImageFrames
 from extract.corpora.readers.manifest_columns import FPS, KNOWN, ColumnReader, Columns, read
 from extract.parsing import tables
+from extract.parsing.faults import found_in, some
 from extract.parsing.tables import Table
 from stores.errors import ConfigError, CorpusError
 from stores.record import is_clip_id
-
-logger = logging.getLogger(__name__)
 
 FILES = tuple(f"manifest{suffix}" for suffix in tables.SUFFIXES)
 
@@ -90,8 +87,6 @@ def load(
     table, classes = read(rows, ColumnReader(rows, expressions, units, au_threshold))
     names = stills.existing(path.parent, table.path)
     notes = _notes(rows, table, units, au_threshold) + stills.missing(path.parent, table.path, names)
-    for note in notes:
-        logger.info("%s: %s", path, note)
     clips = [*_sequences(rows, table, names), *_shards(path.parent, table, names)]
     clips.sort(key=lambda clip: clip.id)
     for clip, following in pairwise(clips):

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from extract.corpora.clip import Labels
-from extract.corpora.parsing.stills import SPLITS
+from extract.corpora.imagery.stills import SPLITS
 from extract.parsing import tables
 from extract.parsing.tables import Table
 from stores.errors import CorpusError

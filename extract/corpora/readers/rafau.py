@@ -10,18 +10,15 @@ Layout (as read in public projects)::
 The release has no split: all images train. Its people are not named.
 """
 
-import logging
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from extract.corpora.clip import Corpus, Labels, Split
-from extract.corpora.parsing import facs, image_lists, stills
-from extract.corpora.parsing.facs import Units
-from extract.corpora.parsing.image_lists import Line
-from extract.corpora.readers.affwild2.counts import differences
-
-logger = logging.getLogger(__name__)
+from extract.corpora import notes as noting
+from extract.corpora.clip import Corpus, Labels
+from extract.corpora.imagery import stills
+from extract.parsing import facs, text
+from extract.parsing.facs import Units
+from extract.parsing.text import Line
 
 LIST = "RAFAU_label.txt"
 PLACES = ("aligned/aligned", "aligned", "Image/aligned")
@@ -41,30 +38,23 @@ def load(root: Path, edition: str) -> Corpus:
         CorpusError: the list or the folder of images is missing, or a line is not as it should be.
     """
     root = Path(root)
-    found, repeated = image_lists.once(_entries(root / LIST))
-    folder = stills.folder_of(root, PLACES)
-    wanted = [f"{name.removesuffix('.jpg')}_aligned.jpg" for name in found]
-    there = stills.existing(folder, wanted)
+    found, notes = text.once(_entries(root / LIST))
     units, cells, one_sided = facs.table(list(found.values()))
-    unknown = Labels.unknown(len(found), len(units))
-    labels = Labels(unknown.valence, unknown.arousal, unknown.expression, cells)
+    labels = Labels.unknown(len(found), len(units))
+    labels.au[:] = cells
     null = sum(shown is None for shown in found.values())
-    notes = ["the release has no split: all images are of the training split"]
+    notes += ["the release has no split: all images are of the training split"]
     notes += facs.notes(LIST, null, one_sided)
-    notes += [f"{repeated} lines repeat an earlier one and were read once"] if repeated else []
-    notes += stills.missing(folder, wanted, there)
-    notes += differences(RELEASE, Counter({"images": len(found), "images without action units": null}))
-    for note in notes:
-        logger.info("%s: %s", root, note)
-    splits: list[Split] = ["train"] * len(found)
-    clips = stills.shards(folder, there, labels, stills.by_split(splits))
-    return Corpus("rafau", root, "", (), units, tuple(clips), tuple(notes))
+    notes += noting.differences(RELEASE, {"images": len(found), "images without action units": null})
+    wanted = [f"{name.removesuffix('.jpg')}_aligned.jpg" for name in found]
+    folder = stills.folder_of(root, PLACES)
+    return stills.corpus("rafau", root, folder, wanted, labels, aus=units, notes=notes)
 
 
 def _entries(path: Path) -> Iterator[tuple[Line, str, Units | None]]:
-    for line in image_lists.read(path):
-        name, text = line.halves()
+    for line in text.full_lines(path):
+        name, units = line.halves()
         if not name.endswith(".jpg"):
             expected = "an image and action units such as 0007.jpg 1+2+L12+25, or null"
             raise line.error(expected)
-        yield line, name, facs.parse(line, text)
+        yield line, name, facs.parse(line, units)

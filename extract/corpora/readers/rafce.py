@@ -12,22 +12,17 @@ Layout (as read in public projects)::
 Names are written with or without ``.jpg``. The lists need not be in the same order. The people are not named.
 """
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
+from extract.corpora import notes as noting
 from extract.corpora.clip import Corpus, Labels, Split
-from extract.corpora.parsing import facs, image_lists, stills
-from extract.corpora.parsing.facs import Units
-from extract.corpora.parsing.image_lists import Line, Value
-from extract.corpora.readers.affwild2.counts import differences
+from extract.corpora.imagery import stills
 from extract.corpora.readers.rafau import PLACES
+from extract.parsing import facs, text
+from extract.parsing.facs import Units
+from extract.parsing.text import Line, Value
 from stores.errors import CorpusError
-
-logger = logging.getLogger(__name__)
 
 COMPOUND = (
     "Happily surprised",
@@ -67,43 +62,38 @@ def load(root: Path, edition: str) -> Corpus:
             image that has no part.
     """
     root = Path(root)
-    parts, repeated = image_lists.once(_entries(root / PARTITION, _part))
-    emotions, again = image_lists.once(_known(_entries(root / EMOTIONS, _emotion), parts))
+    parts, notes = text.once(_entries(root / PARTITION, _part))
+    emotions, more = text.once(_known(_entries(root / EMOTIONS, _emotion), parts))
+    notes += more
     shown: dict[str, Units | None] = {}
-    notes = []
-    repeated += again
     if (root / UNITS).is_file():
-        shown, again = image_lists.once(_known(_entries(root / UNITS, facs.parse), parts))
-        repeated += again
+        shown, more = text.once(_known(_entries(root / UNITS, facs.parse), parts))
+        notes += more
     else:
         notes.append(f"no {UNITS}: no action units")
-    folder = stills.folder_of(root, PLACES)
-    wanted = [f"{name}_aligned.jpg" for name in parts]
-    there = stills.existing(folder, wanted)
     units, cells, one_sided = facs.table([shown.get(name) for name in parts])
-    unknown = Labels.unknown(len(parts), len(units))
-    expression = np.array([emotions.get(name, -1) for name in parts], np.int8)
-    labels = Labels(unknown.valence, unknown.arousal, expression, cells)
-    splits = [PARTS[part] for part in parts.values()]
+    labels = Labels.unknown(len(parts), len(units))
+    labels.expression[:] = [emotions.get(name, -1) for name in parts]
+    labels.au[:] = cells
     if lacking := sum(name not in emotions for name in parts):
         notes.append(f"{lacking} images are not in {EMOTIONS}: their expression is unknown")
     if shown:
         notes += facs.notes(UNITS, sum(found is None for found in shown.values()), one_sided)
         if lacking := sum(name not in shown for name in parts):
             notes.append(f"{lacking} images are not in {UNITS}: their action units are unknown")
-    notes += [f"{repeated} lines repeat an earlier one and were read once"] if repeated else []
-    notes += stills.missing(folder, wanted, there)
-    notes += differences(RELEASE, Counter({"images": len(parts)}))
-    for note in notes:
-        logger.info("%s: %s", root, note)
-    clips = stills.shards(folder, there, labels, stills.by_split(splits))
-    return Corpus("rafce", root, "", COMPOUND, units, tuple(clips), tuple(notes))
+    notes += noting.differences(RELEASE, {"images": len(parts)})
+    wanted = [f"{name}_aligned.jpg" for name in parts]
+    splits = [PARTS[part] for part in parts.values()]
+    folder = stills.folder_of(root, PLACES)
+    return stills.corpus(
+        "rafce", root, folder, wanted, labels, splits=splits, expressions=COMPOUND, aus=units, notes=notes
+    )
 
 
 def _entries(path: Path, parse: Callable[[Line, str], Value]) -> Iterator[tuple[Line, str, Value]]:
-    for line in image_lists.read(path):
-        name, text = line.halves()
-        yield line, name.removesuffix(".jpg"), parse(line, text)
+    for line in text.full_lines(path):
+        name, rest = line.halves()
+        yield line, name.removesuffix(".jpg"), parse(line, rest)
 
 
 def _known(
@@ -119,16 +109,16 @@ def _known(
         yield line, name, value
 
 
-def _part(line: Line, text: str) -> int:
-    return _class(line, text, len(PARTS), "part")
+def _part(line: Line, cell: str) -> int:
+    return _class(line, cell, len(PARTS), "part")
 
 
-def _emotion(line: Line, text: str) -> int:
-    return _class(line, text, len(COMPOUND), "class")
+def _emotion(line: Line, cell: str) -> int:
+    return _class(line, cell, len(COMPOUND), "class")
 
 
-def _class(line: Line, text: str, count: int, noun: str) -> int:
-    value = image_lists.whole(text, 0, count - 1)
+def _class(line: Line, cell: str, count: int, noun: str) -> int:
+    value = text.index(cell, 0, count - 1)
     if value is None:
         expected = f"an image and a {noun} from 0 to {count - 1}"
         raise line.error(expected)

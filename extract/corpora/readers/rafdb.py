@@ -12,7 +12,6 @@ Classes are counted from 1, in the order of ``BASIC`` and ``COMPOUND``. The name
 or test; there is no validation split.
 """
 
-import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,13 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from extract.corpora import notes as noting
 from extract.corpora.clip import Corpus, Labels, Split
-from extract.corpora.parsing import image_lists, stills
-from extract.corpora.parsing.image_lists import Line
-from extract.corpora.readers.affwild2.counts import differences
+from extract.corpora.imagery import stills
+from extract.parsing import text
+from extract.parsing.text import Line
 from stores.errors import ConfigError, CorpusError
-
-logger = logging.getLogger(__name__)
 
 BASIC = ("Surprise", "Fear", "Disgust", "Happiness", "Sadness", "Anger", "Neutral")
 """Class 1 first, as every public reader of the list has them."""
@@ -81,28 +79,23 @@ def load(root: Path, edition: str, *, classes: str = "basic") -> Corpus:
         raise CorpusError(msg)
     folder = stills.folder_of(base, ("Image/aligned/aligned", "Image/aligned"))
     names = SETS[classes]
-    found, repeated = image_lists.once(_entries(path, len(names)))
-    wanted = [f"{name.removesuffix('.jpg')}_aligned.jpg" for name in found]
-    there = stills.existing(folder, wanted)
+    found, notes = text.once(_entries(path, len(names)))
     labels = Labels.unknown(len(found), 0)
     labels.expression[:] = np.fromiter(found.values(), np.int8, len(found)) - 1
     splits: list[Split] = ["train" if name.startswith("train") else "test" for name in found]
     counts = Counter(f"images, {split}" for split in splits) + Counter({"images": len(found)})
-    notes = [
-        f"{counts['images, train']} images of training, {counts['images, test']} of test: none validates"
+    notes += [
+        f"{counts['images, train']} images of training, {counts['images, test']} of test: none validates",
+        *noting.differences(RELEASES[classes], counts),
     ]
-    notes += [f"{repeated} lines repeat an earlier one and were read once"] if repeated else []
-    notes += stills.missing(folder, wanted, there) + differences(RELEASES[classes], counts)
-    for note in notes:
-        logger.info("%s: %s", root, note)
-    clips = stills.shards(folder, there, labels, stills.by_split(splits))
-    return Corpus("rafdb", root, "", names, (), tuple(clips), tuple(notes))
+    wanted = [f"{name.removesuffix('.jpg')}_aligned.jpg" for name in found]
+    return stills.corpus("rafdb", root, folder, wanted, labels, splits=splits, expressions=names, notes=notes)
 
 
 def _entries(path: Path, classes: int) -> Iterator[tuple[Line, str, int]]:
-    for line in image_lists.read(path):
-        name, text = line.halves()
-        value = image_lists.whole(text, 1, classes)
+    for line in text.full_lines(path):
+        name, cell = line.halves()
+        value = text.index(cell, 1, classes)
         if value is None or not _IMAGE.fullmatch(name):
             expected = f"an image and a class from 1 to {classes}, such as train_00001.jpg 5"
             raise line.error(expected)

@@ -25,7 +25,6 @@ From abaw3 on the task folders may also lie in ``annotations`` or in the root. `
 ``facets crop`` writes the same crops from videos, and a record of each video in ``crops/``.
 """
 
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,18 +33,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.corpora import notes as noting
 from extract.corpora.clip import Clip, Corpus, CropFrames, Split, video_of
-from extract.corpora.parsing import annotation, crop_folders
-from extract.corpora.parsing.annotation import TASKS, Table, Task
-from extract.corpora.parsing.crop_folders import some
-from extract.corpora.readers.affwild2 import counts, test_lists
+from extract.corpora.imagery import crop_folders
+from extract.corpora.readers.affwild2 import annotation, counts, test_lists
+from extract.corpora.readers.affwild2.annotation import TASKS, Table, Task
 from extract.corpora.readers.affwild2.test_lists import TestList, Track
 from extract.crops import journal
 from extract.crops.journal import Origin
+from extract.parsing.faults import found_in, some
 from stores import editions
 from stores.errors import ConfigError, CorpusError
-
-logger = logging.getLogger(__name__)
 
 FPS = 30.0
 """The release's text files carry no frame rate and the raw videos are not read; most of them run at 30."""
@@ -179,9 +177,7 @@ def load(root: Path, edition: str) -> Corpus:
         raise CorpusError(msg)
 
     notes += _notes(clips, listed, clips_with, stray) + _origin_notes(clips)
-    notes += counts.differences(counts.RELEASES.get(edition, {}), found)
-    for note in notes:
-        logger.info("%s: %s", root, note)
+    notes += noting.differences(counts.RELEASES.get(edition, {}), found)
     return Corpus("affwild2", root, edition, names.expressions, names.aus, tuple(clips), tuple(notes))
 
 
@@ -198,12 +194,12 @@ def _annotations(root: Path, layout: _Layout, *, optional: bool) -> Path | None:
         if (root / place).is_dir():
             msg = (
                 f"no annotation file under {root / place} (found "
-                f"{crop_folders.found_in(root / place)}): expected the folders {', '.join(tasks)}; unpack "
+                f"{found_in(root / place)}): expected the folders {', '.join(tasks)}; unpack "
                 "the annotations there, or choose the edition they are of"
             )
             raise CorpusError(msg)
     msg = (
-        f"no folder {' or '.join(own)} in {root} (found {crop_folders.found_in(root)}): expected it to "
+        f"no folder {' or '.join(own)} in {root} (found {found_in(root)}): expected it to "
         f"hold {', '.join(tasks)} as the ABAW release unpacks them; check corpus.root and corpus.edition"
     )
     raise CorpusError(msg)
@@ -326,7 +322,7 @@ def _notes(
     for kind, said in _NOTES.items():
         if names := clips_with.get(kind):
             notes.append(f"{len(names)} {said}: {some(names)}")
-    notes += crop_folders.divided(clips)
+    notes += noting.divided(clips)
     if stray:
         notes.append(f"{stray} files among the crops are not crops and were not read")
     return notes

@@ -6,8 +6,6 @@ Sources: counts of crops and of labelled frames that entries of ABAW-5 and ABAW-
 ABAW-6, 8 and 10 were not counted: as far as is known they have the labels of ABAW-5 and are compared with it.
 """
 
-from collections.abc import Mapping
-
 _CROPS = {"crops": 2_941_546}
 _AUDIOVISUAL = {
     "VA labels, train": 1_653_757 + 26_387,
@@ -50,22 +48,3 @@ MULTITASK: dict[str, dict[str, int]] = {
     **dict.fromkeys(("abaw4", "abaw7", "abaw11"), _STATIC),
 }
 """Edition -> what its multi-task files hold (s-Aff-Wild2 from ABAW-4 on)."""
-
-_FULL = 0.9
-"""A tree that has this share of most counts is taken for a full release."""
-
-
-def differences(release: Mapping[str, int], found: Mapping[str, int]) -> list[str]:
-    """What to note about a tree that looks like a full release and is not quite that.
-
-    Args:
-        release: counts of the release.
-        found: counts of the tree, by the same names; what it lacks was not there to be counted.
-    """
-    shared = [name for name in release if name in found]
-    near = [name for name in shared if found[name] >= _FULL * release[name]]
-    wrong = [name for name in shared if found[name] != release[name]]
-    if not wrong or 2 * len(near) <= len(shared):
-        return []
-    said = "; ".join(f"{name}: {found[name]:,}, released {release[name]:,}" for name in wrong)
-    return [f"this looks like the full release, but its counts differ: {said}; a file may be cut short"]

@@ -20,7 +20,6 @@ has one value per label: that of the first row, in the order of the file, that k
 thus complete each other, and those that contradict the first are counted in a note.
 """
 
-import logging
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,16 +29,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.corpora import notes as noting
 from extract.corpora.clip import Clip, Corpus, CropFrames, Labels, Split, video_of
-from extract.corpora.parsing import annotation, crop_folders
-from extract.corpora.parsing.crop_folders import some
-from extract.corpora.readers.affwild2 import counts, test_lists
+from extract.corpora.imagery import crop_folders
+from extract.corpora.readers.affwild2 import annotation, counts, test_lists
 from extract.corpora.readers.affwild2.challenge import FPS
 from extract.corpora.readers.affwild2.frame_names import CropNames
+from extract.parsing.faults import found_in, some
 from stores import editions
 from stores.errors import ConfigError, CorpusError
-
-logger = logging.getLogger(__name__)
 
 PLACES = {
     "abaw3": ("Third ABAW Annotations/MTL_Challenge", "MTL_Challenge", "annotations", "."),
@@ -165,11 +163,9 @@ def load(root: Path, edition: str) -> Corpus:
         frames = CropFrames(crops_root / clip_id, timeline)
         clips.append(Clip(clip_id, split, frames, labels, FPS, video_of(clip_id)))
 
-    notes = _notes(files, seen, sorted(set(folders) - rows.keys())) + crop_folders.divided(clips)
+    notes = _notes(files, seen, sorted(set(folders) - rows.keys())) + noting.divided(clips)
     found = _counts(files) + test_lists.counts(lists)
-    notes += counts.differences(counts.MULTITASK[edition], found)
-    for note in notes:
-        logger.info("%s: %s", root, note)
+    notes += noting.differences(counts.MULTITASK[edition], found)
     return Corpus("affwild2_mtl", root, edition, names.expressions, names.aus, tuple(clips), tuple(notes))
 
 
@@ -197,7 +193,7 @@ def _annotation_files(root: Path, edition: str) -> tuple[Path, dict[Split, Path]
     expected = ", ".join(name for spellings in _FILES.values() for name in spellings)
     places = " or ".join(str(root / place) for place in PLACES[edition])
     msg = (
-        f"no multi-task annotation file in {root} (found {crop_folders.found_in(root)}): expected any of "
+        f"no multi-task annotation file in {root} (found {found_in(root)}): expected any of "
         f"{expected} in {places}; unpack the annotations there"
     )
     raise CorpusError(msg)

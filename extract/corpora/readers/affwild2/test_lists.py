@@ -17,8 +17,9 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from extract.corpora.parsing.annotation import check_header, decode, read_text
+from extract.corpora.readers.affwild2.annotation import check_header
 from extract.corpora.readers.affwild2.frame_names import CropNames, read_names
+from extract.parsing import text
 from stores import editions
 from stores.errors import ConfigError, CorpusError
 
@@ -129,16 +130,16 @@ def read(path: Path, edition: str, track: Track) -> TestList:
             and line.
     """
     header = _header(edition, track)
-    body = read_text(path)
+    body = text.read(path)
     line = 1
     if header:
         first, _, body = body.partition(b"\n")
-        check_header(path, decode(path, first), header, "choose the edition and track this list is of")
+        check_header(path, text.decode(path, first), header, "choose the edition and track this list is of")
         line = 2
     if not body:
         msg = f"{path}: no row; expected what to predict, one name per line: restore it from the release"
         raise CorpusError(msg)
-    lines = decode(path, body).replace("\r\n", "\n").split("\n")
+    lines = text.decode(path, body).replace("\r\n", "\n").split("\n")
     if not header:
         return TestList(path, edition, track, _clips(path, lines), None)
     if track == "LSD":

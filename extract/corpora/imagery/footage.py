@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from extract.corpora.clip import Clip, Corpus, CropFrames, Labels
-from extract.corpora.parsing import crop_folders
-from extract.corpora.parsing.codes import ROW_TOLERANCE, Codes
-from extract.corpora.parsing.crop_folders import some
+from extract.corpora.imagery import crop_folders
 from extract.crops import journal
 from extract.crops.journal import Origin
+from extract.parsing.codes import ROW_TOLERANCE, Codes
+from extract.parsing.faults import found_in, some
 from stores.errors import CorpusError
 
 logger = logging.getLogger(__name__)
@@ -146,7 +146,7 @@ def find(root: Path, own: Sequence[str], depth: int) -> Place:
     if not found:
         expected = " or ".join(f"{name}/" for name in (*CROPPED, *own))
         msg = (
-            f"no pictures in {root} (found {crop_folders.found_in(root)}): expected {expected} in it; run "
+            f"no pictures in {root} (found {found_in(root)}): expected {expected} in it; run "
             "facets crop on the videos, or put crops there, and check corpus.root"
         )
         raise CorpusError(msg)
@@ -243,8 +243,3 @@ def length(footage: Footage, last: Codes, slack: int | None) -> int:
         )
         raise CorpusError(msg)
     return max(last.end, len(footage.frames), footage.end or 0)
-
-
-def count_note(found: int, released: int, what: str) -> list[str]:
-    """Says if there are fewer or more of something than the release has."""
-    return [] if found == released else [f"{found} {what}, where the release has {released}"]

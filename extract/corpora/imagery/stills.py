@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from extract.corpora.clip import Clip, Labels, NamedFrames, Split
-from extract.corpora.parsing.crop_folders import found_in
+from extract.corpora.clip import Clip, Corpus, Labels, NamedFrames, Split
+from extract.parsing.faults import found_in
 from stores.errors import CorpusError
 
 SHARD_ROWS = 256
@@ -124,6 +124,42 @@ def by_split(splits: Sequence[Split]) -> list[Group]:
     """Returns the images of each split, in the order in which they come."""
     found = np.array(splits, np.str_)
     return [Group(split, np.flatnonzero(found == split)) for split in SPLITS]
+
+
+def corpus(
+    name: str,
+    root: Path,
+    folder: Path,
+    wanted: Sequence[str],
+    labels: Labels,
+    *,
+    notes: Sequence[str],
+    splits: Sequence[Split] = (),
+    expressions: Sequence[str] = (),
+    aus: Sequence[str] = (),
+    picture: NDArray[np.intp] | None = None,
+) -> Corpus:
+    """Returns the corpus of N images in one folder, and notes those that are not there.
+
+    Args:
+        name: of the corpus.
+        root: it was read from.
+        folder: of the images.
+        wanted: (N,) their names.
+        labels: theirs.
+        notes: what was tolerated so far.
+        splits: (N,) theirs; by default all train.
+        expressions: names of the classes.
+        aus: names of the action units.
+        picture: as for ``shards``.
+
+    Raises:
+        CorpusError: no image is there.
+    """
+    there = existing(folder, wanted)
+    clips = shards(folder, there, labels, by_split(splits or ["train"] * len(wanted)), picture)
+    notes = [*notes, *missing(folder, wanted, there)]
+    return Corpus(name, root, "", tuple(expressions), tuple(aus), tuple(clips), tuple(notes))
 
 
 def shards(

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from extract.corpora.clip import Labels
 from extract.corpora.readers.affwild2.frame_names import UNNAMED, CropNames, read_names
+from extract.parsing import text
 from stores.errors import CorpusError
 
 Task = Literal["VA", "EXPR", "AU"]
@@ -127,45 +128,20 @@ def read(path: Path, form: Format) -> Parsed:
         CorpusError: wrong header, a blank line inside, a wrong number of columns, a value that is no
             number or out of range, or a name of no crop; the message has file and line.
     """
-    data = read_text(path)
+    data = text.read(path)
     end = data.find(b"\n")
     header = data if end < 0 else data[:end]
-    check_header(path, decode(path, header), form.header, "choose the edition this file is of")
+    check_header(path, text.decode(path, header), form.header, "choose the edition this file is of")
     if end < 0:
         msg = f"{path}: header without any row; expected one row per frame: restore it from the release"
         raise CorpusError(msg)
     count = data.count(b"\n")
     parsed = _parse(path, pa.py_buffer(data).slice(end + 1), count, form)
     return (
-        parsed if parsed is not None else _parse_lines(path, decode(path, data[end + 1 :]).split("\n"), form)
+        parsed
+        if parsed is not None
+        else _parse_lines(path, text.decode(path, data[end + 1 :]).split("\n"), form)
     )
-
-
-def read_text(path: Path) -> bytes:
-    """The bytes of a file without byte order mark, blank lines at the end and the last line end.
-
-    Raises:
-        CorpusError: the file cannot be read.
-    """
-    try:
-        return path.read_bytes().removeprefix(b"\xef\xbb\xbf").rstrip()
-    except OSError as error:
-        msg = f"{path}: cannot be read ({error.strerror}); restore it from the release"
-        raise CorpusError(msg) from error
-
-
-def decode(path: Path, data: bytes) -> str:
-    """The text in ``data``, which is all or a part of the file at ``path``.
-
-    Raises:
-        CorpusError: it is not UTF-8.
-    """
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        msg = f"{path}: not a text file ({error.reason} near {error.object[error.start :][:8]!r}); "
-        msg += "restore it from the release"
-        raise CorpusError(msg) from None
 
 
 def check_header(path: Path, line: str, expected: tuple[str, ...], remedy: str) -> None:

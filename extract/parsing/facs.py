@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.corpora.parsing.image_lists import Line
+from extract.parsing.text import Line
 
 Units = Mapping[int, str]
 """Action unit -> the sides of the face that show it: ``LR``, or ``L`` or ``R`` alone."""

@@ -5,14 +5,13 @@ Not a reader of labels, and no crop is opened: folders are listed, once each.
 
 import os
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.corpora.clip import Clip
+from extract.parsing.faults import found_in, some
 from stores.errors import CorpusError
 
 FOLDER = "cropped_aligned"
@@ -35,18 +34,6 @@ def folder(root: Path) -> Path:
         )
         raise CorpusError(msg)
     return path
-
-
-def found_in(path: Path) -> str:
-    """Some of what lies in a folder, for a message."""
-    if not path.is_dir():
-        return "no folder"
-    return ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
-
-
-def some(names: Sequence[str]) -> str:
-    """Some names, for a message."""
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def clip_folders(crops: Path) -> tuple[list[str], int]:
@@ -90,12 +77,3 @@ def present(clip: Path) -> tuple[NDArray[np.bool_], int]:
     frames = np.zeros(max(numbers), np.bool_)
     frames[np.array(numbers) - 1] = True
     return frames, len(names) - len(numbers)
-
-
-def divided(clips: Sequence[Clip]) -> list[str]:
-    """Notes the videos that have people in different splits."""
-    splits: dict[str, set[str]] = defaultdict(set)
-    for clip in clips:
-        splits[clip.subject].add(clip.split)
-    videos = [name for name, found in splits.items() if len(found) > 1]
-    return [f"{len(videos)} videos have people in different splits: {some(videos)}"] if videos else []

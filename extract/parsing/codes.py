@@ -3,7 +3,6 @@
 Not the files of ABAW (``annotation``), where row i is frame i.
 """
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.corpora.parsing import annotation
+from extract.parsing import faults, text
 from stores.errors import ConfigError, CorpusError
 
 ROW_TOLERANCE = 2
@@ -22,7 +21,6 @@ NUMBER = re.compile(r"([0-9]{1,6})")
 """A frame by its number; no video of these corpora has a million frames."""
 
 _WRONG = -128
-_FLOAT = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,41 +71,6 @@ class Codes:
         return f"{self.path}, line {self.lines[row]} (frame number {self.frames[row] + self.first})"
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a file, without blanks around them.
-
-    A byte order mark, Windows line ends and blank lines at the end are tolerated.
-
-    Raises:
-        CorpusError: the file cannot be read, is no text, or is empty.
-    """
-    text = annotation.decode(path, annotation.read_text(path))
-    if not text:
-        msg = f"{path}: empty; restore it from the release"
-        raise CorpusError(msg)
-    return [line.strip() for line in text.split("\n")]
-
-
-def number(cell: str) -> float | None:
-    """The finite number in a cell, or None if there is none."""
-    cell = cell.strip()
-    value = float(cell) if _FLOAT.fullmatch(cell) else math.nan
-    return value if math.isfinite(value) else None
-
-
-def whole(cell: str) -> int | None:
-    """The whole number in a cell, however it is written (``3``, ``3.0000000e+00``); None if there is none."""
-    value = number(cell)
-    return int(value) if value is not None and value.is_integer() else None
-
-
-def fault(path: Path, line: int, found: str, expected: str) -> CorpusError:
-    """The error for a line that is not as it should be."""
-    return CorpusError(
-        f"{path}, line {line}: found {found[:80]!r}, expected {expected}; restore the file from the release"
-    )
-
-
 def parse(path: Path, rows: Sequence[str], first_line: int, columns: int, layout: Layout) -> Codes:
     """Parses rows of a frame and ``columns`` codes.
 
@@ -129,16 +92,16 @@ def parse(path: Path, rows: Sequence[str], first_line: int, columns: int, layout
         index = -1 if match is None else int(match[1]) - layout.first
         kept = [known[cell] if cell in known else _slowly(cell, layout) for cell in cells]
         if index < 0 or len(kept) != columns or _WRONG in kept:
-            raise fault(path, first_line + row, line, layout.expected)
+            raise faults.fault(path, first_line + row, line, layout.expected)
         if index <= last:
             found = f"frame number {index + layout.first} after {last + layout.first}"
-            raise fault(path, first_line + row, found, "increasing frame numbers, each once")
+            raise faults.fault(path, first_line + row, found, "increasing frame numbers, each once")
         frames[row], values[row], last = index, kept, index
     return Codes(path, np.arange(len(rows), dtype=np.int32) + first_line, frames, values, layout.first)
 
 
 def _slowly(cell: str, layout: Layout) -> int:
-    value = whole(cell)
+    value = text.whole(cell)
     return _WRONG if value is None else layout.codes.get(value, _WRONG)
 
 
@@ -148,7 +111,7 @@ def read(path: Path, layout: Layout) -> Codes:
     Raises:
         CorpusError: the file does not follow the layout; names file and line.
     """
-    return parse(path, lines(path), 1, 1, layout)
+    return parse(path, text.lines(path), 1, 1, layout)
 
 
 def check_ends(files: Sequence[Codes]) -> None:

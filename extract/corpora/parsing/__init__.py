@@ -1,1 +1,0 @@
-"""Parsers that corpus readers share: lists, tables, codes and boxes, each checked by file and line."""
