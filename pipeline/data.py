@@ -1,7 +1,4 @@
-"""The two stores that a sweep reads, and the digests that identify what it reads there.
-
-Not a reader of arrays: everything comes from commit records.
-"""
+"""The stores that a sweep reads, and the digests that identify them, taken from commit records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,28 +6,35 @@ from dataclasses import dataclass
 import stores
 from pipeline.workdir import WorkDir
 from stores import FeatureSpec, LabelSpec, Record, Store, documents
+from stores.documents import Json
 from stores.errors import SpecMismatch, StoreError
 
 TRAIN, SCORED = "train", "validation"
+STREAM = "face"
+"""The name of the stream of an experiment that has one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A feature store and the label store that belongs to it.
+    """The feature stores of an experiment and the label store that belongs to them.
 
     Attributes:
-        features: store of kind ``features``.
+        streams: stream -> its store of kind ``features``.
         labels: store of kind ``labels``.
-        feature_spec: what made the features.
+        specs: stream -> what made its features.
         label_spec: edition and names of the labels.
-        digests: ``features`` and ``labels``: SHA-256 of what decides a run, over the clips that it may read.
+        records: records of the label clips that a sweep may read: those of training and validation.
+        label_digest: SHA-256 of what decides a run about the labels of these clips, whatever their split.
+        feature_digests: stream -> the same of the features of these clips.
     """
 
-    features: Store
+    streams: Mapping[str, Store]
     labels: Store
-    feature_spec: FeatureSpec
+    specs: Mapping[str, FeatureSpec]
     label_spec: LabelSpec
-    digests: Mapping[str, str]
+    records: Mapping[str, Record]
+    label_digest: str
+    feature_digests: Mapping[str, str]
 
 
 def open_data(place: WorkDir) -> Data:
@@ -48,14 +52,14 @@ def open_data(place: WorkDir) -> Data:
             " expected features and labels; give another --work, or another features.store"
         )
         raise SpecMismatch(msg)
-    read = records_of(labels)
-    sources = {clip: features.record(clip) for clip in read if features.has(clip)}
-    wrong = disagreements(sources, read, place)
+    records = records_of(labels)
+    sources = {clip: features.record(clip) for clip in records if features.has(clip)}
+    wrong = disagreements(sources, records, place)
     missing = [clip for clip in wrong if clip not in sources]
     if missing:
         some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         msg = (
-            f"{len(missing)} of {len(read)} labelled clips have no features in {place.features} ({some}):"
+            f"{len(missing)} of {len(records)} labelled clips have no features in {place.features} ({some}):"
             f" {remedy(place)}"
         )
         raise StoreError(msg)
@@ -63,24 +67,25 @@ def open_data(place: WorkDir) -> Data:
         msg = f"clip {clip} has {difference}"
         raise StoreError(msg)
     # The arrays and not what they were made from: copying a corpus changes its time stamps, not a result.
-    vectors = {
-        clip: {name: array.sha256 for name, array in source.arrays.items()}
-        for clip, source in sources.items()
+    vectors = {clip: digests_of(source) for clip, source in sources.items()}
+    annotations: dict[str, Json] = {
+        clip: [digests_of(record), {name: record.attrs.get(name) for name in ("static", "weight")}]
+        for clip, record in records.items()
     }
-    annotations = {
-        clip: [
-            record.attrs["split"],
-            {name: array.sha256 for name, array in record.arrays.items()},
-            # Only where they are not the default, so that runs from before there were any keep their ids.
-            *([name, record.attrs[name]] for name in ("static", "weight") if name in record.attrs),
-        ]
-        for clip, record in read.items()
-    }
-    digests = {
-        "features": documents.digest({"spec": feature_spec.digest(), "clips": vectors}),
-        "labels": documents.digest({"spec": label_spec.digest(), "clips": annotations}),
-    }
-    return Data(features, labels, feature_spec, label_spec, digests)
+    return Data(
+        {STREAM: features},
+        labels,
+        {STREAM: feature_spec},
+        label_spec,
+        records,
+        documents.digest({"spec": label_spec.digest(), "clips": annotations}),
+        {STREAM: documents.digest({"spec": feature_spec.digest(), "clips": vectors})},
+    )
+
+
+def digests_of(record: Record) -> dict[str, Json]:
+    """Returns the digest of each array of a clip."""
+    return {name: array.sha256 for name, array in record.arrays.items()}
 
 
 def open_stores(place: WorkDir) -> tuple[Store, Store]:

@@ -23,15 +23,15 @@ ATTRIBUTES: dict[Unit, str] = {"person": "subject", "video": "video"}
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """One fold: every clip that its runs read.
+    """One fold, or the official splits: every clip that its runs read.
 
     Attributes:
-        fold: number of the fold, from 0.
+        fold: number of the fold, from 0; None for the official splits.
         name: what the file calls the fold, whom it leaves out, or its number as text.
         splits: clip -> ``train`` or ``validation``.
     """
 
-    fold: int
+    fold: int | None
     name: str
     splits: Mapping[str, str]
 
@@ -80,6 +80,14 @@ def divisions(folds: Folds, labels: Store, *, leaks: str = "refuse") -> list[Div
         )
         for number, (name, scored) in enumerate(parts.items())
     ]
+
+
+def official(records: Mapping[str, Record]) -> Division:
+    """Returns the division of label clips into the training and validation splits of their corpus."""
+    splits = {clip: _split(record) for clip, record in records.items()}
+    return Division(
+        None, "", {clip: split for clip, split in splits.items() if split in ("train", "validation")}
+    )
 
 
 def _is_scored(record: Record) -> bool:

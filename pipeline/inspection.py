@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 import stores
 from pipeline.config import Config
-from pipeline.data import open_data
 from pipeline.ledger import status
-from pipeline.plan import plan
+from pipeline.plan import read_plan
 from pipeline.workdir import WorkDir
 from stores import Description, Finding, Verification
 from stores.documents import Json
-from stores.errors import StoreError
+from stores.errors import FacetsError, StoreError
 from stores.progress import Progress, silent
 from stores.verification import Depth
 
@@ -104,12 +103,12 @@ def describe_work(config: Config, place: WorkDir, *, statistics: bool = False) -
 
 
 def count_runs(config: Config, place: WorkDir) -> dict[str, int] | str:
-    """Returns how many runs are planned and how far they are, or why that is not known yet."""
+    """Returns how many runs are planned and how far they are, or why that is not known."""
     try:
-        digests = open_data(place).digests
-    except StoreError as error:  # such as features that were interrupted: just what a reader wants to be told
+        runs = read_plan(place.plan, config).runs
+    except FacetsError as error:  # not planned yet, or with other settings: just what a reader wants to know
         return str(error)
-    found = Counter(status(place.runs / run.run_id, run.bracket) for run in plan(config, digests))
+    found = Counter(status(place.runs / run.run_id, run.bracket) for run in runs)
     return {"planned": found.total(), **{name: found[name] for name in ("done", "failed", "missing")}}
 
 
@@ -200,7 +199,7 @@ def _work_lines(work: WorkInfo) -> list[str]:
         counts = ", ".join(f"{count} {name}" for name, count in work.runs.items())
         rows.append(("runs", f"{place.runs}: {counts}"))
     else:
-        rows.append(("runs", f"{place.runs}: cannot be planned yet: {work.runs}"))
+        rows.append(("runs", f"{place.runs}: {work.runs}"))
     rows.append(("table", ", ".join(work.tables) or "not there yet: run facets table"))
     lines = [f"experiment {work.name} in {place.table}", *_aligned(rows, width=9)]
     for info in work.stores:

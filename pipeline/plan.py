@@ -1,21 +1,33 @@
-"""The plan of a sweep: every row times every seed, as runs whose ids follow from what decides their results.
+"""The plan of a sweep: its runs, folds and provenance; ``facets sweep`` writes it to ``plan.json``.
 
-Not an executor: ``pipeline.stage2.driver`` trains what this page lists, ``pipeline.report.tabulate`` reads
-what was trained.
+Everybody else reads the plan: table, info and dry run need no store. The id of a run follows from whatever
+decides its result, so that equal runs of two sweeps are one run.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
 
+from pipeline import provenance
 from pipeline.config import Config, Halving
-from pipeline.rows import SweepRow, deciding, sweep_rows
+from pipeline.data import Data
+from pipeline.folds import Division, divisions, official
+from pipeline.provenance import Provenance
+from pipeline.rows import SweepRow, relevant, sweep_rows
+from pipeline.stage1.reading import section
 from stores import documents
+from stores.commit import remove_abandoned, replace_file
 from stores.documents import Json
-from stores.errors import ConfigError
+from stores.errors import ConfigError, StoreError
 from temporal.settings import Run, Training, settings_of
 
+logger = logging.getLogger(__name__)
+
+FORMAT, VERSION = "facets-plan", 1
 RUN_ID_DIGITS = 12
-IDENTITY_VERSION = 3
+IDENTITY_VERSION = 4
 """Goes up when the same settings start to give other numbers: old results are not taken for new ones."""
 PER_REPLICA = tuple(name for name, (_, setting) in settings_of(Run).items() if setting.scope == "run")
 """Settings that runs of one stack may differ in: ``lr``, ``weight_decay``, ``dropout``, ``loss_weights``."""
@@ -23,18 +35,19 @@ PER_REPLICA = tuple(name for name, (_, setting) in settings_of(Run).items() if s
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One run of a sweep: one combination, its settings, one seed.
+    """One run of a sweep: one combination, its settings, one seed, one fold.
 
     Attributes:
-        run_id: first 12 hex digits of the SHA-256 of ``identity`` as canonical JSON; names the run's folder.
+        run_id: first 12 hex digits of the SHA-256 of its identity as canonical JSON; names the run's folder.
         name: the row it belongs to, such as ``A+AU+Attn`` or ``A+AU lr=0.0003``.
         tasks: the tasks it trains, in the order V, A, AU, EXPR.
         attention: whether multi-task attention gates its heads.
         seed: of initial weights and dropout; the order of windows is ``training.data_seed``'s.
         training: all its settings but those that decide no result, as JSON values.
         settings: those that differ from the sweep's shared ones.
-        identity: everything that decides the result, as JSON values.
-        bracket: names the runs that it competes with in successive halving; empty where it does not.
+        streams: the streams that it reads; empty for all.
+        fold: which division of the clips it is trained and scored on; None for the official one.
+        bracket: names the runs that it competes with in successive halving; empty if it does not.
     """
 
     run_id: str
@@ -44,51 +57,239 @@ class PlannedRun:
     seed: int
     training: Mapping[str, Json]
     settings: Mapping[str, Json]
-    identity: Mapping[str, Json]
-    bracket: str = ""
     streams: tuple[str, ...] = ()
     fold: int | None = None
+    bracket: str = ""
+
+    def __str__(self) -> str:
+        fold = "" if self.fold is None else f", fold {self.fold}"
+        return f"{self.run_id} ({self.name}, seed {self.seed}{fold})"
 
 
-def planned_run(row: SweepRow, seed: int, data: Mapping[str, Json]) -> PlannedRun:
-    """Returns the run of one row and one seed.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A sweep as it was planned.
+
+    Attributes:
+        name: of the experiment.
+        made_by: section of the configuration -> digest of its settings that decide a plan.
+        runs: every run, rows in the order of the table, seeds within a row, folds within a seed.
+        folds: the divisions of the clips that the runs are trained and scored on.
+        frames: clip -> its number of frames, of all clips of the divisions.
+        static: the clips whose frames are independent images.
+        labels: digest of the labels of these clips, whatever their split.
+        features: stream -> digest of the features of these clips.
+        provenance: what the table prints about corpus, features, scored clips and chance.
+    """
+
+    name: str
+    made_by: Mapping[str, str]
+    runs: tuple[PlannedRun, ...]
+    folds: tuple[Division, ...]
+    frames: Mapping[str, int]
+    static: frozenset[str]
+    labels: str
+    features: Mapping[str, str]
+    provenance: Provenance
+
+    @property
+    def rows(self) -> dict[str, list[PlannedRun]]:
+        """The runs of each row, by its name."""
+        found: dict[str, list[PlannedRun]] = {}
+        for run in self.runs:
+            found.setdefault(run.name, []).append(run)
+        return found
+
+    def division(self, fold: int | None) -> Division:
+        """Returns the division of a fold of this plan."""
+        return next(division for division in self.folds if division.fold == fold)
+
+    def data_of(self, run: PlannedRun) -> dict[str, Json]:
+        """Returns the digests of the data that a run reads, and of how its clips are divided."""
+        return data_digests(self.labels, self.features, self.division(run.fold), run.streams)
+
+    def identity(self, run: PlannedRun) -> dict[str, Json]:
+        """Returns everything that decides the result of a run."""
+        return identity(run, self.data_of(run))
+
+    def write(self, path: Path) -> None:
+        """Puts the plan at ``path`` in one step; a plan that is there already and equal is left alone."""
+        folds: list[Json] = [{"fold": one.fold, "name": one.name, "splits": one.splits} for one in self.folds]
+        runs: list[Json] = [{name: getattr(run, name) for name in PlannedRun.__slots__} for run in self.runs]
+        content = documents.render(
+            {
+                **{name: getattr(self, name) for name in ("name", "made_by", "frames", "labels", "features")},
+                "format": FORMAT,
+                "version": VERSION,
+                "runs": runs,
+                "folds": folds,
+                "static": sorted(self.static),
+                "provenance": self.provenance.to_json(),
+            }
+        )
+        if not path.exists() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(path.parent)
+            replace_file(path, content)
+
+
+def read_plan(path: Path, config: Config) -> Plan:
+    """Reads the plan that ``facets sweep`` wrote for ``config``.
+
+    Raises:
+        StoreError: there is no plan, or it is damaged or of another version.
+        ConfigError: it was made by other settings.
+    """
+    if not path.exists():
+        msg = f"no plan in {path}: run facets sweep first, with the same options"
+        raise StoreError(msg)
+    try:
+        document: Mapping[str, Any] = documents.read(path)
+        if (document["format"], document["version"]) != (FORMAT, VERSION):
+            msg = f"its format is {document['format']} {document['version']}, not {FORMAT} {VERSION}"
+            raise ValueError(msg)
+        given = {key: document[key] for key in ("name", "made_by", "frames", "labels", "features")}
+        plan = Plan(
+            **given,
+            runs=tuple(_run(run) for run in document["runs"]),
+            folds=tuple(Division(**division) for division in document["folds"]),
+            static=frozenset(document["static"]),
+            provenance=Provenance.from_json(document["provenance"]),
+        )
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, StoreError) as error:
+        msg = f"{path} is no plan ({error}): run facets sweep"
+        raise StoreError(msg) from error
+    asked = made_by(config)
+    if differ := [key for key in asked if plan.made_by.get(key) != asked[key]]:
+        msg = f"{path} was planned with other settings of {', '.join(differ)}: run facets sweep"
+        raise ConfigError(msg)
+    return plan
+
+
+def make_plan(config: Config, data: Data, before: Plan | None = None) -> Plan:
+    """Plans the sweep of ``config`` on ``data``.
 
     Args:
-        row: tasks, attention and settings.
-        seed: the run's seed.
-        data: digests of the features and labels that it reads, and the edition that scores it.
+        config: the experiment.
+        data: its stores.
+        before: an earlier plan: what it says of the same labels is not read again.
+
+    Raises:
+        ConfigError: the rows are not as ``pipeline.rows`` expects them, or there is nothing to halve.
+        CorpusError: no clip is scored.
     """
-    identity: dict[str, Json] = {
-        "version": IDENTITY_VERSION,
-        "tasks": list(row.tasks),
-        "attention": row.attention,
-        "seed": seed,
-        "training": deciding(row),
-        "data": dict(data),
+    wanted = config.sweep.folds
+    folds = (
+        (official(data.records),)
+        if wanted is None
+        else tuple(divisions(wanted, data.labels, leaks=config.corpus.leaks))
+    )
+    labels, features = data.label_digest, data.feature_digests
+    same = before is not None and (before.labels, before.folds) == (labels, folds)
+    used = dict.fromkeys(clip for division in folds for clip in division.splits)
+    return Plan(
+        name=config.name,
+        made_by=made_by(config),
+        runs=planned_runs(config, labels, features, folds),
+        folds=folds,
+        frames={clip: data.records[clip].frames for clip in used},
+        static=frozenset(clip for clip in used if data.records[clip].attrs.get("static", False)),
+        labels=labels,
+        features=features,
+        provenance=provenance.collect(config, data, folds, before.provenance if before and same else None),
+    )
+
+
+def plan_before(path: Path, config: Config) -> Plan | None:
+    """Returns the plan at ``path`` if it can be used again for ``config``; None if not."""
+    try:
+        return read_plan(path, config)
+    except (StoreError, ConfigError) as error:
+        logger.debug("planned anew: %s", error)
+        return None
+
+
+def made_by(config: Config) -> dict[str, str]:
+    """Returns section of the configuration -> digest of its settings that decide a plan."""
+    settings: dict[str, Json] = {
+        "corpus": section(config),
+        "features": config.features.deciding(),
+        "training": config.training.deciding(),
+        "sweep": config.sweep.model_dump(mode="json"),
     }
-    return PlannedRun(
-        run_id=documents.digest(identity)[:RUN_ID_DIGITS],
+    return {name: documents.digest(value) for name, value in settings.items()}
+
+
+def planned_runs(
+    config: Config, labels: str, features: Mapping[str, str], folds: Sequence[Division]
+) -> tuple[PlannedRun, ...]:
+    """Returns the runs of ``config``: rows in their order, seeds within a row, folds within a seed.
+
+    Args:
+        config: the experiment.
+        labels: digest of the labels.
+        features: stream -> digest of its features.
+        folds: the divisions of the clips.
+
+    Raises:
+        ConfigError: the rows are not as ``pipeline.rows`` expects them, or there is nothing to halve.
+    """
+    runs = tuple(
+        planned_run(row, seed, division, labels, features)
+        for row in sweep_rows(config)
+        for seed in config.sweep.seeds
+        for division in folds
+    )
+    return runs if config.sweep.halving is None else with_brackets(runs, config.sweep.halving)
+
+
+def planned_run(
+    row: SweepRow, seed: int, division: Division, labels: str, features: Mapping[str, str]
+) -> PlannedRun:
+    """Returns the run of one row, one seed and one fold.
+
+    Args:
+        row: tasks, attention, streams and settings.
+        seed: the run's seed.
+        division: the fold.
+        labels: digest of the labels.
+        features: stream -> digest of its features.
+    """
+    run = PlannedRun(
+        run_id="",
         name=row.name,
         tasks=row.tasks,
         attention=row.attention,
         seed=seed,
         training=row.training,
         settings=row.settings,
-        identity=identity,
+        fold=division.fold,
     )
+    found = identity(run, data_digests(labels, features, division, run.streams))
+    return replace(run, run_id=documents.digest(found)[:RUN_ID_DIGITS])
 
 
-def plan(config: Config, data: Mapping[str, Json]) -> list[PlannedRun]:
-    """Returns the runs of ``config`` on data with these digests: rows in their order, seeds within a row.
+def identity(run: PlannedRun, data: Mapping[str, Json]) -> dict[str, Json]:
+    """Returns everything that decides the result of a run on data with these digests."""
+    return {
+        "version": IDENTITY_VERSION,
+        "tasks": list(run.tasks),
+        "attention": run.attention,
+        "seed": run.seed,
+        "training": relevant(run.tasks, run.training, attention=run.attention),
+        "data": dict(data),
+    }
 
-    Raises:
-        ConfigError: the rows are not as ``pipeline.rows`` expects them, or there is nothing to halve.
-    """
-    runs = [planned_run(row, seed, data) for row in sweep_rows(config) for seed in config.sweep.seeds]
-    return runs if config.sweep.halving is None else with_brackets(runs, config.sweep.halving)
+
+def data_digests(
+    labels: str, features: Mapping[str, str], division: Division, streams: Sequence[str]
+) -> dict[str, Json]:
+    """Returns the digests of the data that runs of these streams read; no streams stand for all."""
+    read: dict[str, Json] = {name: features[name] for name in streams or features}
+    return {"labels": labels, "features": read, "division": documents.digest(division.splits)}
 
 
-def with_brackets(runs: Sequence[PlannedRun], halving: Halving) -> list[PlannedRun]:
+def with_brackets(runs: Iterable[PlannedRun], halving: Halving) -> tuple[PlannedRun, ...]:
     """Returns ``runs`` with the name of the bracket of each.
 
     In a bracket are all settings, with all their seeds, of one combination that share a stack: they differ in
@@ -100,9 +301,10 @@ def with_brackets(runs: Sequence[PlannedRun], halving: Halving) -> list[PlannedR
     rule: dict[str, Json] = {"eta": halving.eta, "min_epochs": halving.min_epochs}
     members: dict[bytes, list[PlannedRun]] = {}
     for run in runs:
-        members.setdefault(
-            documents.canonical([list(run.tasks), run.attention, shared_settings(run)]), []
-        ).append(run)
+        alike = documents.canonical(
+            [list(run.tasks), run.attention, list(run.streams), run.fold, shared_settings(run)]
+        )
+        members.setdefault(alike, []).append(run)
     names: dict[str, str] = {}
     for together in members.values():
         if len({run.name for run in together}) > 1:
@@ -122,7 +324,7 @@ def with_brackets(runs: Sequence[PlannedRun], halving: Halving) -> list[PlannedR
             f" {', '.join(PER_REPLICA)}, which each run of a stack has for itself"
         )
         raise ConfigError(msg)
-    return [replace(run, bracket=names.get(run.run_id, "")) for run in runs]
+    return tuple(replace(run, bracket=names.get(run.run_id, "")) for run in runs)
 
 
 def shared_settings(run: PlannedRun) -> dict[str, Json]:
@@ -135,42 +337,5 @@ def own_settings(run: PlannedRun) -> dict[str, Json]:
     return {key: value for key, value in run.training.items() if key in PER_REPLICA}
 
 
-def groups(runs: Sequence[PlannedRun], size: int) -> list[list[PlannedRun]]:
-    """Splits ``runs`` into stacks: few, of like size, at most ``size``, the order kept within each.
-
-    Runs of a stack have their shared settings in common, and a bracket of successive halving is in one stack.
-    A run learns nothing from the runs beside it, but sums of float32 round differently in another group, and
-    training amplifies that as it would any change in the last digit.
-
-    Raises:
-        ConfigError: a bracket has more than ``size`` runs.
-    """
-    alike: dict[bytes, list[PlannedRun]] = {}
-    for run in runs:
-        alike.setdefault(documents.canonical(shared_settings(run)), []).append(run)
-    return [group for members in alike.values() for group in evenly(members, size)]
-
-
-def evenly(runs: Sequence[PlannedRun], size: int) -> list[list[PlannedRun]]:
-    """Splits runs that could all train together; see ``groups``."""
-    units: dict[str, list[PlannedRun]] = {}
-    for run in runs:
-        units.setdefault(run.bracket or run.run_id, []).append(run)
-    for unit in units.values():
-        if len(unit) > size:
-            msg = (
-                f"{len(unit)} runs of {unit[0].name} and the rows beside it are halved together, but only"
-                f" {size} may train together: raise training.max_replicas, or plan fewer settings or seeds"
-            )
-            raise ConfigError(msg)
-    count = -(-len(runs) // size)
-    while True:
-        made: list[list[PlannedRun]] = [[] for _ in range(count)]
-        before = 0
-        for unit in units.values():
-            # The group is that of the unit's middle, so that all groups end near their share of the runs.
-            made[(2 * before + len(unit)) * count // (2 * len(runs))] += unit
-            before += len(unit)
-        if all(len(group) <= size for group in made):
-            return [group for group in made if group]
-        count += 1
+def _run(document: Mapping[str, Any]) -> PlannedRun:
+    return PlannedRun(**{**document, **{key: tuple(document[key]) for key in ("tasks", "streams")}})

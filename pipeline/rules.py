@@ -9,9 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.config import Config
-from pipeline.data import Data
-from pipeline.plan import plan
-from pipeline.report.scored import Scored
+from pipeline.plan import Plan
 from stores.errors import ConfigError
 
 UNI_TASK = ("abaw3", "abaw5", "abaw6", "abaw8", "abaw10")
@@ -66,12 +64,18 @@ def breaches(
     return found
 
 
-def found_breaches(config: Config, data: Data, scored: Scored) -> list[Breach]:
-    """Returns what the rules of the table's edition have against the rows of an experiment."""
+def found_breaches(config: Config, plan: Plan) -> list[Breach]:
+    """Returns what the rules of the table's edition have against the rows of a plan."""
     if config.table.rules == "ignore":
         return []
-    combinations = [run.tasks for run in plan(config, data.digests)]
-    return breaches(config.table.edition, combinations, scored.trained, data.feature_spec.weights_trained_on)
+    facts = plan.provenance
+    combinations = [run.tasks for run in plan.runs]
+    found = [
+        breach
+        for spec in facts.streams.values()
+        for breach in breaches(config.table.edition, combinations, facts.trained, spec.weights_trained_on)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def refuse(edition: str, found: Iterable[Breach]) -> None:

@@ -24,7 +24,7 @@ class WorkDir:
         corpus_section: the configuration that the labels were made by, see
         ``pipeline.stage1.reading.section``. mapping: how the names of its labels were mapped, see
         ``extract.corpora.labelspace``. runs: one folder per run id.
-        splits: facts of the scored split, see ``pipeline.report.scored``.
+        plan: the plan of the sweep, see ``pipeline.plan``.
     """
 
     table: Path
@@ -34,7 +34,7 @@ class WorkDir:
     corpus_section: Path
     mapping: Path
     runs: Path
-    splits: Path
+    plan: Path
     reductions: Path
     imported: bool = False
 
@@ -54,7 +54,7 @@ def work_dir(config: Config, work: Path | None = None) -> WorkDir:
         corpus_section=data / "corpus.json",
         mapping=data / "mapping.json",
         runs=data / "runs",
-        splits=data / "splits.json",
+        plan=own / "plan.json",
         reductions=data / "features",
         imported=config.features.store is not None,
     )

@@ -4,7 +4,7 @@ Not a list of backbones, which is ``extract.backbones``.
 """
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import PositiveInt, model_validator
 
@@ -31,6 +31,11 @@ class Features(Section):
     """Of the network; what differs too much from float32 is refused, see ``extract.network``."""
     compile: bool = False
     """Compile the network first: minutes that pay back on a large corpus."""
+
+    def deciding(self) -> dict[str, Any]:
+        """Returns the settings that decide the numbers in the store, as JSON values."""
+        decisive = {"store", "backbone", "weights", "image_size", "dtype", "flip_average"}
+        return self.model_dump(mode="json", include=decisive)
 
     @model_validator(mode="after")
     def check_origin(self) -> Self:

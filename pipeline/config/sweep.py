@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails
 
+from pipeline.config.folds import Folds
 from pipeline.config.section import TASKS, Section, Seed, Task
 from pipeline.config.training import Training
 
@@ -163,6 +164,8 @@ class Sweep(Section):
     product: Product | None = None
     exclude: tuple[Exclude, ...] = ()
     seeds: tuple[Seed, ...] = (0, 1, 2)
+    folds: Folds | None = None
+    """Other divisions of the clips than the official one; every row trains once in each."""
     halving: Halving | None = None
 
     @model_validator(mode="after")

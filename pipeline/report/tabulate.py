@@ -4,82 +4,45 @@ Not the table, which is ``pipeline.report.table``, nor its forms, which are ``pi
 trains.
 """
 
-import importlib.metadata
 import logging
 import sys
 from pathlib import Path
 
-from pipeline.config import MIXTURE, Config, Reading
-from pipeline.data import SCORED, Data, open_data
-from pipeline.plan import plan
+from pipeline.config import Config
+from pipeline.data import SCORED
+from pipeline.plan import Plan, read_plan
 from pipeline.report import as_markdown, write_table
-from pipeline.report.scored import Scored, scored_split
 from pipeline.report.summary import Provenance, Table, build_table
 from pipeline.rules import found_breaches, sentences
-from pipeline.stage1.reading import require_section
 from pipeline.workdir import WorkDir
 
 logger = logging.getLogger(__name__)
 
-CORPUS_NOTES = {
-    "rendered": (
-        "faces drawn and animated by a program, labelled by the same program; it shows that the pipeline"
-        " works and says nothing about people"
-    ),
-    "affwild2": "aligned face crops and annotations of Aff-Wild2",
-    "affwild2_mtl": (
-        "aligned face crops and annotations of the multi-task tracks, s-Aff-Wild2 from ABAW-4 on"
-    ),
-}
-OFFICIAL = dict.fromkeys(("affwild2", "affwild2_mtl"), "official training and validation videos")
 SELECTION = "highest mean over the trained tasks of CCC, or of the edition's score for AU and EXPR"
 CHANCE_RULE = "the best that can be expected without seeing an image, from label frequencies alone"
 
 
 def make_table(config: Config, place: WorkDir) -> tuple[Table, list[Path]]:
-    """Builds the table of an experiment and writes it in the configured formats.
+    """Builds the table of an experiment from its plan and writes it in the configured formats.
 
     Returns:
         The table, and the files written.
 
     Raises:
-        FacetsError: the stores are missing, or a result is damaged.
+        FacetsError: the sweep has not been planned with these settings, or a result is damaged.
     """
-    data = open_data(place)
-    require_section(config, place)
-    scored = scored_split(data, config.table.edition, place.splits)
-    built = build_table(place.runs, plan(config, data.digests), provenance(config, data, scored))
+    plan = read_plan(place.plan, config)
+    built = build_table(place.runs, plan.runs, provenance(config, plan))
     return built, write_table(built, place.table, config.table.formats)
 
 
-def corpus_note(config: Config) -> str:
-    """Returns what an experiment's corpus consists of."""
-    settings = config.corpus
-    if settings.kind != MIXTURE:
-        note = CORPUS_NOTES.get(settings.kind, "the corpus as its reader gives it")
-        return ", ".join(filter(None, (note, division(settings) or OFFICIAL.get(settings.kind))))
-    parts = []
-    for name, part in settings.parts.items():
-        facts = [f"weight {part.weight:g}", "scored" if name in settings.score else "", division(part)]
-        parts.append(f"{name} ({', '.join(filter(None, facts))})")
-    return f"a mixture of {', '.join(parts)}"
-
-
-def division(reading: Reading) -> str:
-    """Returns how a corpus is divided in words; "" for its official splits."""
-    if reading.split is None:
-        return ""
-    if reading.split.kfold is None:
-        return "validated on its official test split, on which the best epoch is chosen"
-    return f"validated on fold {reading.split.fold} of {reading.split.kfold} by {reading.split.by}"
-
-
-def provenance(config: Config, data: Data, scored: Scored) -> Provenance:
-    """Returns what a reader must know to judge the numbers of ``config`` on ``data``."""
-    spec = data.feature_spec
+def provenance(config: Config, plan: Plan) -> Provenance:
+    """Returns what a reader must know to judge the numbers of a plan."""
+    facts = plan.provenance
+    spec = next(iter(facts.streams.values()))
     return Provenance(
-        corpus=data.label_spec.corpus,
-        corpus_note=corpus_note(config),
+        corpus=facts.corpus,
+        corpus_note=facts.corpus_note,
         stream=spec.stream,
         backbone=spec.backbone,
         weights=spec.weights,
@@ -88,19 +51,19 @@ def provenance(config: Config, data: Data, scored: Scored) -> Provenance:
         imported=spec.mean is None,  # the extractor always knows what it subtracted
         edition=config.table.edition,
         split=SCORED,
-        clips=scored.clips,
-        frames=scored.frames,
+        clips=facts.clips,
+        frames=facts.frames,
         seeds=config.sweep.seeds,
         selection=SELECTION,
-        chance=scored.chance,
+        chance=facts.chance,
         chance_rule=CHANCE_RULE,
         epochs=config.training.epochs,
         patience=config.training.patience,
-        facets_version=importlib.metadata.version("facets"),
+        facets_version=facts.facets_version,
         features_digest=spec.digest(),
-        expressions=data.label_spec.expression_names,
-        aus=data.label_spec.au_names,
-        rules=tuple(sentences(config.table.edition, found_breaches(config, data, scored))),
+        expressions=facts.labels.expression_names,
+        aus=facts.labels.au_names,
+        rules=tuple(sentences(config.table.edition, found_breaches(config, plan))),
     )
 
 

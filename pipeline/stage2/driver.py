@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from pipeline import ledger, rules
 from pipeline.cluster import Cluster, connected, run_tasks, threads_of
 from pipeline.config import Config
-from pipeline.data import SCORED, TRAIN, Data, open_data, records_of
-from pipeline.plan import PlannedRun, plan
-from pipeline.report.scored import scored_split
+from pipeline.data import SCORED, TRAIN, Data, open_data
+from pipeline.folds import Division
+from pipeline.plan import Plan, PlannedRun, make_plan, plan_before
 from pipeline.stage1.reading import require_section
 from pipeline.stage2 import groups as grouping
 from pipeline.stage2.groups import Group
-from pipeline.stage2.trainer import Work, fail, name_of, run_settings, train_group, training_settings
+from pipeline.stage2.trainer import Work, fail, run_settings, train_group, training_settings
 from pipeline.workdir import WorkDir
 from stores.documents import Json
 from stores.errors import ConfigError, StoreError
@@ -28,6 +28,7 @@ from stores.progress import Progress, silent
 if TYPE_CHECKING:
     from distributed import Client
 
+    from stores import Store
     from temporal.data.bank import Bank
     from temporal.data.placement import Placement
 
@@ -68,23 +69,25 @@ def run_sweep(
     """
     data = open_data(place)
     require_section(config, place)
-    wanted = chosen(plan(config, data.digests), only)
-    require_axes(data, wanted)
+    plan = make_plan(config, data, plan_before(place.plan, config))
+    wanted = chosen(plan.runs, only)
+    require_axes(plan, data, wanted)
     grouping.clean(wanted, place.runs)
     left = ledger.unfinished(wanted, place.runs)
-    logger.info("%s: %d of %d runs are finished", place.runs, len(wanted) - len(left), len(wanted))
-    found = rules.found_breaches(config, data, scored_split(data, config.table.edition, place.splits))
+    logger.info("%s: %d of %d runs are done", place.runs, len(wanted) - len(left), len(wanted))
+    found = rules.found_breaches(config, plan)
     if config.table.rules == "refuse":
         rules.refuse(config.table.edition, found)
     for sentence in rules.sentences(config.table.edition, found):
         logger.warning("rules: %s", sentence)
+    plan.write(place.plan)
     if not left:
         return {}
 
     outcome: dict[str, str] = {}
     # Of all runs, so that a sweep that goes on comes to the same number.
-    most = replicas(config, data, wanted)
-    with trainer(cluster, Work(config, place, data.digests), data, progress) as (workers, conditions, train):
+    most = replicas(config, plan, wanted)
+    with trainer(cluster, Work(config, place, plan), data, progress) as (workers, conditions, train):
         # Once, as a rule. Again for a run that had left its group before the state that the group went on
         # from, and that has no result: it failed then, or somebody removed its folder since.
         while any(run.run_id not in outcome for run in ledger.unfinished(wanted, place.runs)):
@@ -97,7 +100,7 @@ def run_sweep(
                 workers=workers,
             )
             outcome |= train(formed)
-    return {name_of(run): outcome[run.run_id] for run in wanted if outcome.get(run.run_id)}
+    return {str(run): outcome[run.run_id] for run in wanted if outcome.get(run.run_id)}
 
 
 def chosen(planned: Sequence[PlannedRun], only: Sequence[str]) -> list[PlannedRun]:
@@ -127,7 +130,7 @@ def trainer(
         device = resolve_device(asked.device)
         conditions |= {"workers": None, **machine.describe(device)}
         bank = load_bank(place=work.place, data=data, device=asked.device, placement=asked.bank)
-        yield 1, conditions, functools.partial(train_here, work=work, data=data, bank=bank, progress=progress)
+        yield 1, conditions, functools.partial(train_here, work=work, bank=bank, progress=progress)
         return
     with connected(cluster, asked.device) as client:
         if cluster.workers is None:
@@ -147,7 +150,7 @@ def load_bank(*, place: WorkDir, data: Data, device: str, placement: "Placement 
     from pipeline.device import resolve_device
 
     return temporal.load_bank(
-        data.features,
+        next(iter(data.streams.values())),
         data.labels,
         device=resolve_device(device),
         placement=placement,
@@ -155,9 +158,7 @@ def load_bank(*, place: WorkDir, data: Data, device: str, placement: "Placement 
     )
 
 
-def train_here(
-    formed: Sequence[Group], *, work: Work, data: Data, bank: "Bank", progress: Progress
-) -> dict[str, str]:
+def train_here(formed: Sequence[Group], *, work: Work, bank: "Bank", progress: Progress) -> dict[str, str]:
     """Trains groups in this process, one after the other."""
     everything, before = sum(map(epochs_of, formed)), 0
     outcome: dict[str, str] = {}
@@ -167,7 +168,7 @@ def train_here(
         def advance(step: str, total: int, completed: int, before: int = before) -> None:
             progress(step, everything, before + completed)
 
-        outcome |= train_group(group, work, data, bank, advance)
+        outcome |= train_group(group, work, bank, advance)
         before += epochs_of(group)
     return outcome
 
@@ -214,10 +215,10 @@ def train_task(group: Group, work: Work) -> dict[str, str]:
 
     if work.threads is not None:
         torch.set_num_threads(work.threads)
-    digests = tuple(sorted(work.digests.items()))
     asked = work.config.training
-    data, bank = opened(work.place, asked.device, asked.bank, digests)
-    return train_group(group, work, data, bank)
+    digests = work.plan.labels, tuple(sorted(work.plan.features.items()))
+    bank = opened(work.place, asked.device, asked.bank, digests)
+    return train_group(group, work, bank)
 
 
 @functools.lru_cache(maxsize=1)  # a worker has many groups of one experiment
@@ -225,51 +226,65 @@ def opened(
     place: WorkDir,
     device: str,
     placement: "Placement | Literal['auto']",
-    digests: tuple[tuple[str, str], ...],
-) -> "tuple[Data, Bank]":
-    """Returns the stores of an experiment and what a training reads of them.
+    digests: tuple[str, tuple[tuple[str, str], ...]],
+) -> "Bank":
+    """Returns the part of an experiment's stores that a training reads.
 
     Raises:
         FacetsError: they cannot be used, or hold something else than ``digests`` says.
     """
     data = open_data(place)
-    if dict(data.digests) != dict(digests):
+    if (data.label_digest, tuple(sorted(data.feature_digests.items()))) != digests:
         msg = (
             f"{place.features} and {place.labels} hold other clips on this worker than where the sweep was"
             " started: give all machines the same work directory"
         )
         raise StoreError(msg)
-    return data, load_bank(place=place, data=data, device=device, placement=placement)
+    return load_bank(place=place, data=data, device=device, placement=placement)
 
 
-def require_axes(data: Data, runs: Sequence[PlannedRun]) -> None:
+def require_axes(plan: Plan, data: Data | None, runs: Sequence[PlannedRun]) -> None:
     """Makes sure that the training features have as many principal axes as any run asks for.
+
+    Args:
+        plan: of the sweep.
+        data: its stores; None if they are not there, so that valid frames cannot be counted.
+        runs: of the sweep.
 
     Raises:
         ConfigError: they have fewer: their dimensions, or the training frames with a crop, are too few.
     """
-    most = max(runs, key=lambda run: int(str(run.training["pca"])), default=None)
-    pca = 0 if most is None else int(str(most.training["pca"]))
-    if most is None or not pca:
-        return
-    dim, frames = data.feature_spec.dim, 0
-    for clip, record in records_of(data.labels).items():
-        if frames >= pca or pca > dim:
+    for run in runs:
+        pca = int(str(run.training["pca"]))
+        for name, spec in plan.provenance.streams.items():
+            if pca > spec.dim:
+                raise ConfigError(_too_many_axes(run, pca, f"of {spec.dim} dimensions"))
+            frames = pca if data is None else valid_frames(data.streams[name], plan.division(run.fold), pca)
+            if pca > frames:
+                raise ConfigError(_too_many_axes(run, pca, f"with {frames} valid training frames"))
+
+
+def valid_frames(features: "Store", division: Division, enough: int) -> int:
+    """Returns how many training frames of a fold have a crop; counts no further than ``enough``."""
+    frames = 0
+    for clip, split in division.splits.items():
+        if frames >= enough:
             break
-        if record.attrs["split"] == TRAIN:
-            frames += int(data.features.read(clip, "valid").sum())
-    if pca > min(dim, frames):
-        why = f"of {dim} dimensions" if pca > dim else f"with {frames} valid training frames"
-        msg = f"training.pca: {most.name} asks for {pca} principal axes of features {why}: lower pca"
-        raise ConfigError(msg)
+        if split == TRAIN:
+            frames += int(features.read(clip, "valid").sum())
+    return frames
 
 
-def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
+def _too_many_axes(run: PlannedRun, pca: int, why: str) -> str:
+    return f"training.pca: {run.name} asks for {pca} principal axes of features {why}: lower pca"
+
+
+def replicas(config: Config, plan: Plan, runs: Sequence[PlannedRun]) -> int:
     """Returns how many of ``runs`` train together: as many as fit, unless the configuration says a number.
 
     Groups of other settings take other memory: the number is that of the largest.
     """
-    asked = config.training.max_replicas
+    asked: Literal["auto"] | int = config.training.max_replicas
     if asked != "auto" or not runs:
         return 1 if asked == "auto" else asked
 
@@ -279,29 +294,33 @@ def replicas(config: Config, data: Data, runs: Sequence[PlannedRun]) -> int:
     from temporal.train.memory import features_on, replicas_that_fit
 
     device, placement = resolve_device(config.training.device), config.training.bank
-    records = records_of(data.labels).values()
-    rows = sum(record.frames for record in records)
-    frames = [record.frames for record in records if record.attrs["split"] == SCORED]
-    stored = rows * data.feature_spec.dim * dtype_of(data.feature_spec).itemsize
+    rows = sum(plan.frames.values())
+    scored = max(
+        sum(plan.frames[clip] for clip, split in division.splits.items() if split == SCORED)
+        for division in plan.folds
+    )
+    specs, labels = plan.provenance.streams.values(), plan.provenance.labels
+    dim = sum(spec.dim for spec in specs)
+    stored = rows * sum(spec.dim * dtype_of(spec).itemsize for spec in specs)
     features = features_on(device, placement, stored)
-    static = {bool(record.attrs.get("static", False)) for record in records}
-    alike: dict[Any, list[PlannedRun]] = {}
+    static = {clip in plan.static for clip in plan.frames}
+    together: dict[Any, list[PlannedRun]] = {}
     for run in runs:
-        alike.setdefault(training_settings(run), []).append(run)
+        together.setdefault(training_settings(run), []).append(run)
     return min(
         replicas_that_fit(
             [run_settings(run) for run in members],
             training,
-            training.pca or data.feature_spec.dim,
+            training.pca or dim,
             {
-                task: spec.size(data.label_spec)
+                task: spec.size(labels)
                 for task, spec in TASKS.items()
                 if any(task in r.tasks for r in members)
             },
-            sum(frames),
+            scored,
             device,
             static,
             features + features_on(device, placement, rows * 4 * training.pca),
         )
-        for training, members in alike.items()
+        for training, members in together.items()
     )

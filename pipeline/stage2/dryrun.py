@@ -6,16 +6,22 @@ Not a promise: times are measured on this machine as busy as it is now, for all 
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from pipeline import ledger
 from pipeline.config import Config, Halving
-from pipeline.data import SCORED, TRAIN, Data, open_data, records_of
-from pipeline.plan import PlannedRun, groups, plan, shared_settings
+from pipeline.data import SCORED, TRAIN, Data, open_data
+from pipeline.folds import Division
+from pipeline.plan import Plan, PlannedRun, make_plan, plan_before, read_plan, shared_settings
 from pipeline.rows import text_of
 from pipeline.stage1.reading import require_section
+from pipeline.stage2.groups import alike
 from pipeline.stage2.halving import rungs, survivors
 from pipeline.workdir import WorkDir
 from stores import documents
+
+if TYPE_CHECKING:
+    from temporal.train.estimate import Shapes
 
 BUDGET = 4.0
 """Seconds that measuring may take in all, about."""
@@ -31,34 +37,44 @@ def describe_plan(config: Config, place: WorkDir) -> str:
     """
     from pipeline.stage2.driver import replicas, require_axes
 
-    data = open_data(place)
-    require_section(config, place)
-    planned = plan(config, data.digests)
-    require_axes(data, planned)
-    left = ledger.unfinished(planned, place.runs)
-    stacks = groups(left, replicas(config, data, planned))
-    states = {run.run_id: ledger.status(place.runs / run.run_id, run.bracket) for run in planned}
-    rows: dict[str, list[str]] = {}
-    for run in planned:
-        rows.setdefault(run.name, []).append(f"{run.run_id} {states[run.run_id]}")
+    plan, data = planned(config, place)
+    require_axes(plan, data, plan.runs)
+    left = ledger.unfinished(plan.runs, place.runs)
+    stacks = alike(left, replicas(config, plan, plan.runs))
+    states = {run.run_id: ledger.status(place.runs / run.run_id, run.bracket) for run in plan.runs}
+    rows = {name: [f"{run.run_id} {states[run.run_id]}" for run in runs] for name, runs in plan.rows.items()}
+    seeds, folds = len(config.sweep.seeds), [one.fold for one in plan.folds]
+    columns = [
+        f"seed {seed}" + ("" if fold is None else f" fold {fold}")
+        for seed in config.sweep.seeds
+        for fold in folds
+    ]
+    times = f"{len(rows)} rows x {seeds} seeds" + ("" if folds == [None] else f" x {len(folds)} folds")
     counts = Counter(states.values())
     lines = [
         f"experiment {config.name}, runs in {place.runs}",
         ", ".join(f"{key} {text_of(value)}" for key, value in config.training.model_dump().items()),
         "",
-        *table_lines(
-            [["row", *(f"seed {seed}" for seed in config.sweep.seeds)], *([k, *v] for k, v in rows.items())]
-        ),
+        *table_lines([["row", *columns], *([name, *cells] for name, cells in rows.items())]),
         "",
-        f"{len(rows)} rows x {len(config.sweep.seeds)} seeds = {len(planned)} runs:"
+        f"{times} = {len(plan.runs)} runs:"
         f" {counts['done']} done, {len(left)} unfinished"
         + "".join(f", {counts[state]} {state}" for state in ("failed", "stopped") if counts[state]),
     ]
     if config.sweep.halving is not None:
-        lines += halving_lines(planned, config.sweep.halving)
+        lines += halving_lines(plan.runs, config.sweep.halving)
     return "\n".join(
-        [*lines, "", *(cost_lines(config, data, stacks) if stacks else ["nothing is left to train"])]
+        [*lines, "", *(cost_lines(config, plan, stacks) if stacks else ["nothing is left to train"])]
     )
+
+
+def planned(config: Config, place: WorkDir) -> tuple[Plan, Data | None]:
+    """Returns the plan that a sweep would make now, and its stores; without them, the last plan."""
+    if place.plan.exists() and not (place.labels / "store.json").exists():
+        return read_plan(place.plan, config), None
+    data = open_data(place)
+    require_section(config, place)
+    return make_plan(config, data, plan_before(place.plan, config)), data
 
 
 def halving_lines(planned: Sequence[PlannedRun], halving: Halving) -> list[str]:
@@ -83,33 +99,24 @@ def halving_lines(planned: Sequence[PlannedRun], halving: Halving) -> list[str]:
     ]
 
 
-def cost_lines(config: Config, data: Data, stacks: Sequence[Sequence[PlannedRun]]) -> list[str]:
+def cost_lines(config: Config, plan: Plan, stacks: Sequence[Sequence[PlannedRun]]) -> list[str]:
     """Returns the groups and what training them costs, measured once per kind of group."""
     from pipeline.device import resolve_device
     from pipeline.stage2.trainer import run_settings, training_settings
-    from temporal.train.estimate import Estimate, Shapes, estimate
+    from temporal.train.estimate import Estimate, estimate
 
     device = resolve_device(config.training.device)
-    records = records_of(data.labels)
-    train, scored = (
-        [record for record in records.values() if record.attrs["split"] == split] for split in (TRAIN, SCORED)
-    )
-    shapes = Shapes(
-        [record.frames for record in train],
-        [record.frames for record in scored],
-        data.feature_spec,
-        data.label_spec,
-        *(
-            frozenset(i for i, record in enumerate(members) if record.attrs.get("static", False))
-            for members in (train, scored)
-        ),
-    )
+    shapes = {division.fold: shapes_of(plan, division) for division in plan.folds}
     kinds = {kind_of(stack): stack for stack in stacks}
     measured: dict[bytes, Estimate] = {}
     for kind, stack in kinds.items():
         runs = [run_settings(run) for run in stack]
         measured[kind] = estimate(
-            runs, training_settings(stack[0]), shapes, device=device, budget=BUDGET / len(kinds)
+            runs,
+            training_settings(stack[0]),
+            shapes[stack[0].fold],
+            device=device,
+            budget=BUDGET / len(kinds),
         )
     lines = [["group", "runs", "steps/epoch", "s/step", "s/epoch", "epochs", "at most", "memory", "settings"]]
     total, memory = 0.0, 0
@@ -142,11 +149,28 @@ def cost_lines(config: Config, data: Data, stacks: Sequence[Sequence[PlannedRun]
     ]
 
 
+def shapes_of(plan: Plan, division: Division) -> "Shapes":
+    """Returns what a measurement must know of a fold of the data."""
+    from temporal.train.estimate import Shapes
+
+    train, scored = (
+        [clip for clip, name in division.splits.items() if name == split] for split in (TRAIN, SCORED)
+    )
+    return Shapes(
+        [plan.frames[clip] for clip in train],
+        [plan.frames[clip] for clip in scored],
+        next(iter(plan.provenance.streams.values())),
+        plan.provenance.labels,
+        frozenset(i for i, clip in enumerate(train) if clip in plan.static),
+        frozenset(i for i, clip in enumerate(scored) if clip in plan.static),
+    )
+
+
 def kind_of(stack: Sequence[PlannedRun]) -> bytes:
     """Returns what stacks that cost the same have in common."""
     tasks = sorted({task for run in stack for task in run.tasks})
     attention = any(run.attention for run in stack)
-    return documents.canonical([shared_settings(stack[0]), tasks, attention, len(stack)])
+    return documents.canonical([shared_settings(stack[0]), tasks, attention, len(stack), stack[0].fold])
 
 
 def duration(seconds: float) -> str:

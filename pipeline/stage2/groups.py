@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline import ledger, plan
-from pipeline.plan import PlannedRun
+from pipeline import ledger
+from pipeline.plan import PlannedRun, shared_settings
 from stores import documents
-from stores.commit import exclusive, remove, remove_abandoned, sync_folder, temporary
+from stores.commit import exclusive, remove, remove_abandoned, sync_folder, temporary, write_document
 from stores.documents import Json
-from stores.errors import StoreError
+from stores.errors import ConfigError, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Group:
 
     def __str__(self) -> str:
         first = self.runs[0]
-        return f"the group of {len(self.runs)} runs from {first.run_id} ({first.name}, seed {first.seed})"
+        return f"the group of {len(self.runs)} runs from {first}"
 
 
 def form(
@@ -133,12 +133,53 @@ def split(runs: Sequence[PlannedRun], most: int, workers: int) -> list[list[Plan
     least = min(max([1, *brackets.values()]), most)
     rounds = -(-len(runs) // (most * workers))
     size = max(-(-len(runs) // (rounds * workers)), least)
-    groups = plan.groups(runs, size)
+    groups = alike(runs, size)
     # Such as 5 runs on 4 workers, where 2, 2, 1 would leave one idle.
     while size > least and len(groups) < min(workers, len(runs)):
         size -= 1
-        groups = plan.groups(runs, size)
+        groups = alike(runs, size)
     return groups
+
+
+def alike(runs: Sequence[PlannedRun], size: int) -> list[list[PlannedRun]]:
+    """Splits ``runs`` into stacks: few, of like size, at most ``size``, the order kept within each.
+
+    Runs of a stack have their fold and their shared settings in common, and a bracket of successive halving
+    is in one stack. A run learns nothing from the runs beside it, but sums of float32 round differently in
+    another group, and training amplifies that as it would any change in the last digit.
+
+    Raises:
+        ConfigError: a bracket has more than ``size`` runs.
+    """
+    members: dict[bytes, list[PlannedRun]] = {}
+    for run in runs:
+        members.setdefault(documents.canonical([run.fold, shared_settings(run)]), []).append(run)
+    return [group for together in members.values() for group in evenly(together, size)]
+
+
+def evenly(runs: Sequence[PlannedRun], size: int) -> list[list[PlannedRun]]:
+    """Splits runs that could all train together; see ``alike``."""
+    units: dict[str, list[PlannedRun]] = {}
+    for run in runs:
+        units.setdefault(run.bracket or run.run_id, []).append(run)
+    for unit in units.values():
+        if len(unit) > size:
+            msg = (
+                f"{len(unit)} runs of {unit[0].name} and the rows beside it are halved together, but only"
+                f" {size} may train together: raise training.max_replicas, or plan fewer settings or seeds"
+            )
+            raise ConfigError(msg)
+    count = -(-len(runs) // size)
+    while True:
+        made: list[list[PlannedRun]] = [[] for _ in range(count)]
+        before = 0
+        for unit in units.values():
+            # The group is that of the unit's middle, so that all groups end near their share of the runs.
+            made[(2 * before + len(unit)) * count // (2 * len(runs))] += unit
+            before += len(unit)
+        if all(len(group) <= size for group in made):
+            return [group for group in made if group]
+        count += 1
 
 
 @contextmanager
@@ -172,7 +213,7 @@ def _record(
     remove_abandoned(folder)
     with temporary(folder, name, tree=True) as new:
         for group in formed:
-            ledger.write_json(new / group.record.name, group.content)
+            write_document(new / group.record.name, documents.render(group.content))
         if not formed[0].folder.exists():  # else another sweep like this one began at the same time
             new.rename(formed[0].folder)
         else:

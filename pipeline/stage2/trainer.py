@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from pipeline import ledger
 from pipeline.config import Config
-from pipeline.data import SCORED, Data
-from pipeline.plan import PlannedRun, own_settings, plan, shared_settings
+from pipeline.data import SCORED
+from pipeline.plan import Plan, PlannedRun, own_settings, shared_settings
 from pipeline.stage2 import groups as grouping
 from pipeline.stage2.groups import Group
 from pipeline.stage2.halving import Rule, stop_rule
@@ -39,19 +39,17 @@ class Work:
     Attributes:
         config: the experiment.
         place: where it is.
-        digests: of the data, as the driver sees them.
+        plan: all runs, and the data as the driver sees it.
         threads: of torch on the CPU, or None for what the worker's environment says.
     """
 
     config: Config
     place: WorkDir
-    digests: Mapping[str, str]
+    plan: Plan
     threads: int | None = None
 
 
-def train_group(
-    group: Group, work: Work, data: Data, bank: "Bank", progress: Progress = silent
-) -> dict[str, str]:
+def train_group(group: Group, work: Work, bank: "Bank", progress: Progress = silent) -> dict[str, str]:
     """Trains one group, from its state if there is one, and commits each run as it ends.
 
     Runs that have results already train along, because the numbers of the others rest on them.
@@ -68,7 +66,7 @@ def train_group(
     planned = {run_settings(run): run for run in group.runs}
     halving = config.sweep.halving
     # All planned runs, not the group's: others of a bracket may have ended in an earlier group.
-    rule = None if halving is None else stop_rule(plan(config, work.digests), halving, place.runs)
+    rule = None if halving is None else stop_rule(work.plan.runs, halving, place.runs)
 
     def deliver(result: "RunResult") -> None:
         run = planned[result.run]
@@ -82,13 +80,13 @@ def train_group(
             elif result.status == "stopped":
                 scores = [line["score"] for line in result.history]
                 ledger.commit_stopped(folder, run, scores, result.best_epoch)
-                logger.info("%s: stopped after epoch %d", name_of(run), result.epochs)
+                logger.info("%s: stopped after epoch %d", run, result.epochs)
                 outcome[run.run_id] = ""
             else:
-                commit(place, data, run, result, len(group.runs))
+                commit(work, run, result, len(group.runs))
                 outcome[run.run_id] = ""
         except Exception as error:  # one run that cannot be written does not end the others
-            logger.debug("%s was not committed", name_of(run), exc_info=True)
+            logger.debug("%s was not committed", run, exc_info=True)
             outcome[run.run_id] = ledger.commit_error(folder, run, told(error), type(error).__name__)
 
     with grouping.held(group) as ours:
@@ -103,7 +101,7 @@ def train_group(
                 on_result=deliver,
                 stop_at=None if rule is None else stops(rule, planned),
                 replicas=len(group.runs),
-                state=StateFile(group.state, {"data": dict(work.digests)}),
+                state=StateFile(group.state, {"data": work.plan.data_of(group.runs[0])}),
             )
         except Exception as error:  # such as memory that ran out: the other groups go on
             # Record and state stay: the next sweep goes on from there.
@@ -129,7 +127,7 @@ def told(error: Exception) -> str:
     return "; ".join([text, *getattr(error, "__notes__", [])])
 
 
-def commit(place: WorkDir, data: Data, run: PlannedRun, result: "RunResult", replicas: int) -> None:
+def commit(work: Work, run: PlannedRun, result: "RunResult", replicas: int) -> None:
     """Writes the folder of a run that is done; ``replicas`` runs began their training together.
 
     Float32 sums round differently with other ``replicas``, ``threads``, ``device_name`` or ``versions``, and
@@ -145,7 +143,9 @@ def commit(place: WorkDir, data: Data, run: PlannedRun, result: "RunResult", rep
         "name": run.name,
         "tasks": list(run.tasks),
         "attention": run.attention,
+        "streams": list(run.streams or work.plan.features),
         "seed": run.seed,
+        "fold": run.fold,
         "best_epoch": result.best_epoch,
         "epochs": result.epochs,
         "metrics": result.metrics,
@@ -154,30 +154,26 @@ def commit(place: WorkDir, data: Data, run: PlannedRun, result: "RunResult", rep
         "replicas": replicas,
         **machine.describe(torch.device(result.device)),
         "threads": result.threads,
-        "identity": run.identity,
+        "identity": work.plan.identity(run),
     }
-    names = {
+    names = work.plan.provenance.labels
+    attributes = {
         "run_id": run.run_id,
         "split": SCORED,
-        "edition": data.label_spec.edition,
-        "au_names": list(data.label_spec.au_names),
-        "expression_names": list(data.label_spec.expression_names),
+        "edition": names.edition,
+        "au_names": list(names.au_names),
+        "expression_names": list(names.expression_names),
     }
     ledger.commit(
-        place.runs / run.run_id,
+        work.place.runs / run.run_id,
         record,
         result.history,
         result.predictions,
         result.units,
-        names,
+        attributes,
         lambda folder: temporal.save(result, folder),
     )
-    logger.info("%s: %.3f at epoch %d of %d", name_of(run), result.score, result.best_epoch, result.epochs)
-
-
-def name_of(run: PlannedRun) -> str:
-    """Returns how a run is called in messages."""
-    return f"{run.run_id} ({run.name}, seed {run.seed})"
+    logger.info("%s: %.3f at epoch %d of %d", run, result.score, result.best_epoch, result.epochs)
 
 
 def stops(rule: Rule, planned: Mapping["Run", PlannedRun]) -> "StopAt":
@@ -202,4 +198,4 @@ def run_settings(run: PlannedRun) -> "Run":
     """Returns one run as the temporal stage takes it."""
     from temporal.settings import Run
 
-    return Run(tasks=run.tasks, attention=run.attention, seed=run.seed, **own_settings(run))  # type: ignore[arg-type]
+    return Run(run.tasks, run.attention, run.seed, streams=run.streams, **own_settings(run))  # type: ignore[arg-type]

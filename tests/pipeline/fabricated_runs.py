@@ -4,7 +4,8 @@ import json
 import random
 
 from pipeline.config import Training
-from pipeline.plan import PlannedRun
+from pipeline.folds import Division
+from pipeline.plan import PlannedRun, planned_runs
 from pipeline.report.summary import Provenance, build_table
 from stores.editions import edition
 
@@ -35,7 +36,6 @@ def plan(names=SEED_ROWS, seeds=(0, 1, 2), own=(), bracket="", folds=(None,)):
             seed=seed,
             training=Training().deciding() | dict(own).get(name, {}),
             settings=dict(own).get(name, {}),
-            identity={},
             bracket=bracket,
             fold=fold,
         )
@@ -43,6 +43,11 @@ def plan(names=SEED_ROWS, seeds=(0, 1, 2), own=(), bracket="", folds=(None,)):
         for seed in seeds
         for fold in folds
     ]
+
+
+def planned(config, labels="e" * 64, features="f" * 64):
+    """The runs of an experiment on made-up data with these digests and one division."""
+    return list(planned_runs(config, labels, {"face": features}, [Division(None, "", {"clip": "train"})]))
 
 
 def metrics(tasks, value, edition_name="abaw2"):

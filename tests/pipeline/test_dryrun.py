@@ -5,13 +5,13 @@ import time
 from dataclasses import replace
 
 import pytest
-from fabricated_runs import write_result
+from fabricated_runs import planned, write_result
 from random_stores import FAST, random_work
 
 from pipeline import ledger
 from pipeline.configfile import load
 from pipeline.data import open_data
-from pipeline.plan import plan
+from pipeline.plan import make_plan
 from pipeline.stage2.driver import replicas, run_sweep
 from pipeline.stage2.dryrun import describe_plan, duration, halving_lines
 from pipeline.stage2.trainer import run_settings, training_settings
@@ -47,8 +47,8 @@ def test_the_dry_run_lists_rows_counts_groups_and_costs_and_writes_nothing(work)
     assert contents(work) == before
     lines = text.splitlines()
     assert [line.split("  ")[0] for line in lines if line.startswith(("V", "A+AU"))] == [
-        "V", "V hop=8", "V lr=0.0001", "V hop=8 lr=0.0001",
-        "A+AU", "A+AU hop=8", "A+AU lr=0.0001", "A+AU hop=8 lr=0.0001",
+        "V", "V hop=8", "V lr=0.0001", "V lr=0.0001 hop=8",
+        "A+AU", "A+AU hop=8", "A+AU lr=0.0001", "A+AU lr=0.0001 hop=8",
     ]  # fmt: skip
     assert "8 rows x 2 seeds = 16 runs: 0 done, 16 unfinished" in lines
     head = next(i for i, line in enumerate(lines) if line.startswith("group"))
@@ -60,7 +60,7 @@ def test_the_dry_run_lists_rows_counts_groups_and_costs_and_writes_nothing(work)
 def test_what_is_finished_failed_or_stopped_is_told_and_only_the_rest_is_costed(work):
     config = load("demo", [FAST, SWEEP, "sweep.halving={min_epochs: 1}"])
     place = work_dir(config, work)
-    runs = plan(config, open_data(place).digests)
+    runs = make_plan(config, open_data(place)).runs
     for run in runs[:3]:
         write_result(place.runs, run, 0.5)
     ledger.commit_error(place.runs / runs[3].run_id, runs[3], "broken", "RuntimeError")
@@ -78,7 +78,7 @@ def test_halving_is_told_with_the_epochs_that_it_saves():
     axes = f"{{tasks: [[V], [A]], training: {{{rates}}}}}"
     sweep = f"sweep={{product: {axes}, seeds: [0, 1], halving: {{min_epochs: 4}}}}"
     config = load("demo", [sweep, "training.epochs=20"])
-    lines = halving_lines(plan(config, {"features": "f", "labels": "e"}), config.sweep.halving)
+    lines = halving_lines(planned(config), config.sweep.halving)
     # 9 settings for 4 epochs, 3 for 8 more, 1 for the last 8: 68 epochs, of 2 combinations with 2 seeds
     assert lines == [
         "halving, 2 times: 9 settings, of which go on 3 after epoch 4, 1 after epoch 12",
@@ -121,7 +121,7 @@ def test_more_axes_than_the_features_have_are_refused_before_anything_trains(
     work, command, axes, missing, message
 ):
     if missing:
-        store = open_data(work_dir(load("demo", [FAST]), work)).features
+        store = open_data(work_dir(load("demo", [FAST]), work)).streams["face"]
         for i in range(6):
             arrays = {name: store.read(f"clip{i}", name) for name in ("features", "frame", "valid")}
             arrays["valid"][missing if i == 0 else 0 :] = False
@@ -144,8 +144,8 @@ def test_as_many_replicas_are_planned_as_fit_beside_the_features(
     taken = []
     monkeypatch.setattr(memory, "replicas_that_fit", lambda *given: taken.append(given[-1]) or 3)
     config = load("demo", [FAST, SWEEP, f"training.bank={bank}", f"training.pca={pca}"])
-    data = open_data(work_dir(config, work))
-    assert replicas(config, data, plan(config, data.digests)) == 3
+    plan = make_plan(config, open_data(work_dir(config, work)))
+    assert replicas(config, plan, plan.runs) == 3
     rows = sum(20 + i for i in range(9))
     assert set(taken) == {rows * bytes_of_a_row}
 
@@ -162,11 +162,11 @@ def test_the_estimated_time_is_that_of_the_real_training(work):
 
     config = load("demo", [FAST, SWEEP, "training.epochs=8", "training.patience=0"])
     data = open_data(work_dir(config, work))
-    runs = plan(config, data.digests)[:4]
+    runs = make_plan(config, data).runs[:4]
     training = training_settings(runs[0])
-    shapes = Shapes(range(20, 26), range(26, 29), data.feature_spec, data.label_spec)
+    shapes = Shapes(range(20, 26), range(26, 29), data.specs["face"], data.label_spec)
     alike = [run_settings(run) for run in runs]
-    bank = temporal.load_bank(data.features, data.labels)
+    bank = temporal.load_bank(data.streams["face"], data.labels)
     factors = []
     while not any(1 / 3 < factor < 3 for factor in factors):
         assert len(factors) < 4, factors  # a few attempts: the machine may have been busy with something else

@@ -7,17 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
-from fabricated_runs import write_result
+from fabricated_runs import planned, write_result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline import ledger
 from pipeline.configfile import load
-from pipeline.plan import plan
 from pipeline.stage2 import groups
 from pipeline.stage2.groups import close, form, held, split
 
-ALL_RUNS = plan(load("subsets"), {"features": "f" * 64, "labels": "e" * 64})
+ALL_RUNS = planned(load("subsets"))
 RUNS = ALL_RUNS[:9]
 CONDITIONS = {"max_replicas": 4, "threads": 2, "versions": {"torch": "2"}}
 
@@ -104,7 +102,7 @@ def test_a_kill_while_groups_are_recorded_changes_no_group(sweep, monkeypatch, k
     class Killed(BaseException):
         pass
 
-    runs, write, calls = ALL_RUNS[:21], ledger.write_json, iter(range(1, 99))
+    runs, write, calls = ALL_RUNS[:21], groups.write_document, iter(range(1, 99))
 
     def deadly(*arguments):
         if next(calls) == killed_at:
@@ -112,7 +110,7 @@ def test_a_kill_while_groups_are_recorded_changes_no_group(sweep, monkeypatch, k
         write(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "write_json", deadly)
+        patch.setattr(groups, "write_document", deadly)
         with pytest.raises(Killed):
             form(runs, (), sweep.folder, CONDITIONS, most=4, workers=1)
     formed = form(runs, (), sweep.folder, CONDITIONS, most=4, workers=1)

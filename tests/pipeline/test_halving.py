@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from fabricated_runs import write_result
+from fabricated_runs import planned, write_result
 from hypothesis import given
 from hypothesis import strategies as st
 from random_stores import FAST, random_work
@@ -13,21 +13,19 @@ from random_stores import FAST, random_work
 from pipeline import ledger
 from pipeline.config import Halving
 from pipeline.configfile import load
-from pipeline.data import open_data
-from pipeline.plan import plan
+from pipeline.plan import read_plan
 from pipeline.stage2.driver import run_sweep
 from pipeline.stage2.halving import losers, rungs, stop_rule, survivors
 from pipeline.workdir import work_dir
 from stores.errors import FacetsError
 from stores.progress import silent
 
-DATA = {"features": "f" * 64, "labels": "e" * 64}
 SWEEP = "sweep={product: {tasks: [[V]], training: {lr: %s}}, seeds: %s, halving: {eta: 3, min_epochs: 2}}"
 
 
 def bracket(settings=9, seeds=(0,), epochs=20):
     rates = [round(1e-3 * (i + 1), 6) for i in range(settings)]
-    return plan(load("demo", [SWEEP % (rates, list(seeds)), f"training.epochs={epochs}"]), DATA)
+    return planned(load("demo", [SWEEP % (rates, list(seeds)), f"training.epochs={epochs}"]))
 
 
 HALVING = Halving(eta=3, min_epochs=2)
@@ -147,7 +145,7 @@ def sweep(tmp_path):
         place = work_dir(config, tmp_path)
         assert run_sweep(config, place, progress) == {}
         states = {"done": [], "stopped": [], "missing": []}
-        for run in plan(config, open_data(place).digests):
+        for run in read_plan(place.plan, config).runs:
             states[ledger.status(place.runs / run.run_id, run.bracket)].append(run)
         return states
 

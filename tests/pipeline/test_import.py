@@ -18,7 +18,7 @@ from pipeline.config import Config
 from pipeline.configfile import load
 from pipeline.data import open_data
 from pipeline.doctor.environment import check_weights
-from pipeline.plan import plan
+from pipeline.plan import make_plan
 from pipeline.workdir import work_dir
 from stores.errors import ConfigError
 from stores.testing import feature_spec
@@ -105,7 +105,7 @@ def facets(tmp_path, corpus):
 
 def run_ids(facets, store):
     config = load(facets.config, [f"features.store={store}"])
-    return [run.run_id for run in plan(config, open_data(work_dir(config, facets.work)).digests)]
+    return [run.run_id for run in make_plan(config, open_data(work_dir(config, facets.work))).runs]
 
 
 def test_features_in_any_format_are_swept_and_the_table_says_whose_they_are(facets, sources, tmp_path):

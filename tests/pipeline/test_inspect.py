@@ -96,8 +96,8 @@ def test_info_of_a_work_directory_has_the_same_schema(run, features, labels, tmp
     assert document.keys() == INFO_KEYS
     work = document["experiment"]
     assert work.keys() == WORK_KEYS
-    assert (work["runs"]["done"], work["runs_unknown"], work["tables"]) == (0, None, [])
-    assert work["runs"]["planned"] == work["runs"]["missing"] > 0
+    assert (work["runs"], work["tables"]) == (None, [])
+    assert "run facets sweep" in work["runs_unknown"]
     assert [found["kind"] for found in document["stores"]] == ["features", "labels"]
     assert [found["statistics"] is None for found in document["stores"]] == [False, True]
 
@@ -109,7 +109,7 @@ def test_info_of_an_empty_work_directory_says_what_is_not_there(run, tmp_path):
     assert document["stores"] == []
     assert document["experiment"].keys() == WORK_KEYS
     assert document["experiment"]["runs"] is None
-    assert "run facets features first" in document["experiment"]["runs_unknown"]
+    assert "run facets sweep" in document["experiment"]["runs_unknown"]
     assert not (tmp_path / "work").exists()
 
 

@@ -156,7 +156,7 @@ def test_the_weights_and_the_kind_of_clips_are_part_of_what_a_run_is(made, confi
         config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"parts": parts})})
         place = work_dir(config, tmp_path / f"work{weight}")
         make_features(config, place)
-        digests.append(open_data(place).digests["labels"])
+        digests.append(open_data(place).label_digest)
     assert digests[0] != digests[1]
 
 

@@ -6,13 +6,12 @@ import math
 import h5py
 import numpy as np
 import pytest
+from fabricated_runs import planned
 
 from pipeline import ledger
 from pipeline.configfile import load
-from pipeline.plan import plan
 from stores.errors import FacetsError
 
-DATA = {"features": "f" * 64, "labels": "e" * 64}
 NAMES = {
     "run_id": "0",
     "split": "validation",
@@ -27,7 +26,7 @@ HISTORY = [{"epoch": 1, "score": 0.25}, {"epoch": 2, "score": math.nan}]
 
 @pytest.fixture
 def run():
-    return plan(load("demo"), DATA)[0]
+    return planned(load("demo"))[0]
 
 
 def result(run, ccc=0.5):

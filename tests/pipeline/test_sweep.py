@@ -6,6 +6,7 @@ import logging
 import platform
 import shutil
 from contextlib import contextmanager
+from dataclasses import replace
 
 import fabricated_experiment
 import pytest
@@ -16,6 +17,8 @@ from pipeline.cli import facets
 from pipeline.cluster import Cluster
 from pipeline.commands.options import DONE, PARTLY
 from pipeline.configfile import load
+from pipeline.data import open_data
+from pipeline.plan import make_plan
 from pipeline.stage2 import driver
 from pipeline.stage2.groups import Group
 from pipeline.workdir import work_dir
@@ -191,8 +194,9 @@ def test_one_run_is_trained_alone(work, alone):
 def test_a_worker_refuses_data_that_are_not_those_of_the_driver(work):
     config, place = experiment(work)
     group = Group((), {}, place.runs)
+    plan = replace(make_plan(config, open_data(place)), labels="0" * 64)
     with pytest.raises(StoreError, match="hold other clips on this worker"):
-        driver.train_task(group, driver.Work(config, place, {"features": "0", "labels": "0"}))
+        driver.train_task(group, driver.Work(config, place, plan))
 
 
 def test_runs_on_which_workers_die_fail_with_that_reason(work, monkeypatch):
