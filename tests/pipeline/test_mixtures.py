@@ -17,7 +17,8 @@ from extract import corpora
 from pipeline.config import Config, Corpus, Division
 from pipeline.configfile import load
 from pipeline.data import open_data
-from pipeline.report.tabulate import corpus_note, make_table
+from pipeline.provenance import corpus_note
+from pipeline.report.tabulate import make_table
 from pipeline.stage1.make import make_features
 from pipeline.stage1.reading import read_corpus
 from pipeline.stage2.driver import run_sweep
