@@ -56,7 +56,7 @@ def breaches(
     found: list[Breach] = []
     seen = tuple(weights_trained_on)
     for tasks in dict.fromkeys(combinations):
-        tracks = dict.fromkeys(TRACKS[task] for task in tasks)
+        tracks = dict.fromkeys(TRACKS[task] for task in tasks if task in TRACKS)
         if edition in MULTI_TASK and (edition not in UNI_TASK or len(tracks) > 1):
             found += _multi_task(tasks, trained, seen)
         elif edition in UNI_TASK:

@@ -7,12 +7,13 @@ from typing import Any
 
 from stores.editions import Edition, Track, tracks
 from temporal.metrics import track_total
+from temporal.tasks import TASKS
 
 HEADLINE_TASKS = ("AU", "EXPR", "V", "A")
 """Column order of the table: that of the seed TCN project (Chrisa142857/ABAW2), which users compare with."""
 
-PER_LABEL = {"AU": "per_au", "EXPR": "per_class"}
-"""Where a result keeps the scores of single labels."""
+PER_LABEL = {"binary": "per_au", "categorical": "per_class"}
+"""Where a result keeps the scores of single labels, by the metric of the task."""
 
 LOWEST = {"ccc": -1.0, "f1": 0.0, "accuracy": 0.0, "total": 0.0}
 """Least possible value of each metric; the greatest is 1 for all."""
@@ -61,18 +62,21 @@ def columns_of(
     Headlines are totals up to ABAW-2 and plain F1 from ABAW-3 onward, then the score of each track that
     combines tasks, if one of ``combinations`` has them all and the track is over the names of ``rules``.
     """
-    headline = [Column(task, rules.scoring if task in PER_LABEL else "ccc") for task in HEADLINE_TASKS]
+    tasks = [*HEADLINE_TASKS, *(task for task in TASKS if task not in HEADLINE_TASKS)]
+    headline = [Column(task, rules.scoring if TASKS[task].names else "ccc") for task in tasks]
     details: list[Column] = []
-    for task, labels in (("AU", rules.aus), ("EXPR", rules.expressions)):
+    names = {"au_names": rules.aus, "expression_names": rules.expressions}
+    for task, labels in ((task, names[kind]) for task in tasks if (kind := TASKS[task].names)):
         apart = [Column(task, "f1"), Column(task, "accuracy")]
         details += [column for column in apart if column not in headline]
         details += [Column(task, "f1", label) for label in labels]
-        if task == "AU":
+        if TASKS[task].metric == "binary":
             details += [Column(task, "accuracy", label) for label in labels]
     combined = [
         Column(track.name, "track", track=track)
         for track in tracks(rules.name).values()
-        if len(track.tasks) > 1 and (track.rules == rules or not PER_LABEL.keys() & set(track.tasks))
+        if len(track.tasks) > 1
+        and (track.rules == rules or not any(TASKS[task].names for task in track.tasks))
     ]
     trained = [set(tasks) for tasks in combinations]
     headline += [column for column in combined if any(column.trained_by(tasks) for tasks in trained)]
@@ -106,9 +110,9 @@ def values_of(
         TypeError: a score is no number.
         ValueError: a score is out of its range, or its labels are not those of the columns.
     """
-    for task, key in PER_LABEL.items():
+    for task, key in ((task, PER_LABEL[TASKS[task].metric]) for task in tasks if TASKS[task].names):
         labels = {column.label for column in columns if column.task == task and column.label}
-        if task in tasks and set(metrics[task][key]) != labels:
+        if set(metrics[task][key]) != labels:
             msg = f"{task} has the labels {sorted(metrics[task][key])}, this edition has {sorted(labels)}"
             raise ValueError(msg)
     found = {
@@ -126,8 +130,9 @@ def values_of(
 def _value(task: Mapping[str, Any], column: Column) -> float:
     value = task[column.metric]
     if column.label:
-        value = task[PER_LABEL[column.task]][column.label]
-        if column.task == "AU":
+        kind = TASKS[column.task].metric
+        value = task[PER_LABEL[kind]][column.label]
+        if kind == "binary":
             value = value[column.metric]
     if value is None:
         return math.nan

@@ -9,11 +9,12 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.config.corpus import MIXTURE, Corpus, Division, Part, Reading, Render
-from pipeline.config.section import TASKS, Section, known_edition
+from pipeline.config.section import Section, known_edition
 from pipeline.config.streams import Features
 from pipeline.config.sweep import Exclude, Halving, Product, Row, Sweep
 from pipeline.config.training import Training
 from stores.editions import edition
+from temporal.tasks import TASKS
 
 __all__ = [
     "MIXTURE",

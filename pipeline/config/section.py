@@ -4,16 +4,24 @@ Not a section itself.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from stores.editions import edition
 from stores.errors import ConfigError
+from temporal.tasks import TASKS
 
-TASKS = ("V", "A", "AU", "EXPR")
 
-Task = Literal["V", "A", "AU", "EXPR"]
+def known_task(name: str) -> str:
+    """Returns ``name`` if a task is called so; raises ``ValueError``, as pydantic expects, if none is."""
+    if name not in TASKS:
+        msg = f"found {name!r}, expected one of {', '.join(TASKS)}"
+        raise ValueError(msg)
+    return name
+
+
+Task = Annotated[str, AfterValidator(known_task)]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]

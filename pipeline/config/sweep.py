@@ -11,8 +11,9 @@ from pydantic import AfterValidator, Field, PositiveInt, ValidationError, field_
 from pydantic_core import ErrorDetails, InitErrorDetails
 
 from pipeline.config.folds import Folds
-from pipeline.config.section import TASKS, Section, Seed, Task
+from pipeline.config.section import Section, Seed, Task
 from pipeline.config.training import Training
+from temporal.tasks import TASKS
 
 
 def canonical_tasks(tasks: Sequence[Task]) -> tuple[Task, ...]:
@@ -23,7 +24,7 @@ def canonical_tasks(tasks: Sequence[Task]) -> tuple[Task, ...]:
     if len(set(tasks)) < len(tasks):
         msg = f"a task is named twice in {list(tasks)}"
         raise ValueError(msg)
-    return tuple(sorted(tasks, key=TASKS.index))
+    return tuple(sorted(tasks, key=list(TASKS).index))
 
 
 def known_settings(value: dict[str, Any]) -> dict[str, Any]:

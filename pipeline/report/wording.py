@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from pipeline.report.summary import Cell, Row, Table
-from pipeline.scores import PER_LABEL, Column
+from pipeline.scores import Column
+from temporal.tasks import TASKS
 
 NOT_TRAINED = "---"
 
@@ -150,7 +151,8 @@ def _chance(table: Table) -> str:
         apart = [
             f"{name} {decimal(value)}"
             for name, metric in (("F1", "f1"), ("accuracy", "accuracy"))
-            if column.task in PER_LABEL
+            if column.track is None
+            and TASKS[column.task].names
             and column.metric != metric
             and (value := table.chance(Column(column.task, metric))) is not None
         ]

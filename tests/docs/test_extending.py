@@ -17,12 +17,13 @@ from extract.corpora import KINDS
 from pipeline import configfile
 from pipeline.cli import facets
 from temporal import registries
+from temporal.tasks import TASKS
 
 sys.path.append(str(ROOT / "tests" / "pipeline"))
 from fabricated_experiment import write_config, write_stores
 
 PAGE = ROOT / "docs" / "EXTENDING.md"
-TABLES = (registries.LOSSES, registries.MODELS, registries.ATTENTIONS, registries.SAMPLERS, KINDS)
+TABLES = (TASKS, registries.LOSSES, registries.MODELS, registries.ATTENTIONS, registries.SAMPLERS, KINDS)
 
 
 @pytest.fixture(autouse=True)
@@ -42,13 +43,17 @@ def extend(tmp_path, monkeypatch):
     def extend(heading):
         text = PAGE.read_text(encoding="utf-8")
         section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)[1]
-        module, line, *usage = (found[3] for found in FENCE.finditer(section))
-        name = re.match(r"# (\w+)\.py\n", module)[1]
-        (tmp_path / f"{name}.py").write_text(module)
         monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.delitem(sys.modules, name, raising=False)
-        exec(line, {})
-        return {key: value for block in usage for key, value in yaml.safe_load(block).items()}
+        usage = {}
+        for found in FENCE.finditer(section):
+            if found[2] == "yaml":
+                usage |= yaml.safe_load(found[3])
+            elif module := re.match(r"# (\w+)\.py\n", found[3]):
+                (tmp_path / f"{module[1]}.py").write_text(found[3])
+                monkeypatch.delitem(sys.modules, module[1], raising=False)
+            else:
+                exec(found[3], {})
+        return usage
 
     return extend
 
@@ -57,22 +62,30 @@ def extend(tmp_path, monkeypatch):
 def train(tmp_path):
     """Trains the made-up experiment with these settings; returns its results."""
 
-    def train(**training):
+    def train(sections):
         work = tmp_path / "work"
         write_stores(work)
-        config = write_config(tmp_path, work, epochs=2, **training)
+        config = write_config(tmp_path, work, epochs=2, **sections.pop("training"))
+        config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | sections))
         for command in ("sweep", "table"):
             facets.main([command, "-c", str(config), "--work", str(work)], standalone_mode=False)
-        return [json.loads(path.read_text()) for path in sorted(work.glob("runs/*/result.json"))]
+        results = [json.loads(path.read_text()) for path in sorted(work.glob("runs/*/result.json"))]
+        return results, (work / "table.md").read_text()
 
     return train
 
 
 @pytest.mark.parametrize("heading", ["A loss with a parameter", "A sampler", "A sequence model"])
 def test_a_choice_of_training_is_a_module_and_a_line_and_trains(extend, train, heading):
-    results = train(**extend(heading)["training"])
+    results, _ = train(extend(heading))
     assert len(results) == 8
     assert all(result["epochs"] == 2 for result in results)
+
+
+def test_a_task_is_a_line_and_is_trained_scored_and_shown(extend, train):
+    results, table = train(extend("A task or a head"))
+    assert {result["name"] for result in results} == {"AU", "V+AUX+Attn"}
+    assert "Total (AUX)" in table.splitlines()[0]
 
 
 def test_a_parameter_of_a_new_loss_is_checked_by_its_range(extend, tmp_path):

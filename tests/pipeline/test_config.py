@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from extract.corpora import KINDS
-from pipeline.config import Config, Corpus, Render
+from pipeline.config import Config, Render
 from pipeline.config import Training as TrainingSection
 from pipeline.configfile import PACKAGED, known_keys, load, packaged_path
 from pipeline.rows import sweep_rows
@@ -289,18 +289,6 @@ def test_labels_of_another_drawing_are_refused_unless_it_was_drawn_elsewhere(tmp
     ):
         require_section(other, place)
     require_section(load("demo", ["corpus.root=/faces", "corpus.render.seed=5"]), place)
-
-
-def test_every_corpus_in_the_documentation_is_a_valid_one():
-    docs = Path(__file__).parents[2] / "docs"
-    found = [
-        section
-        for name in ("CORPORA.md", "RECIPES.md")
-        for block in re.findall(r"(?ms)^```yaml\n(.*?)^```", (docs / name).read_text(encoding="utf-8"))
-        for section in re.findall(r"(?m)^corpus:.*\n(?:[ ].*\n)*", block)
-    ]
-    kinds = [Corpus(**yaml.safe_load(section)["corpus"]).kind for section in found]
-    assert kinds == ["mixture", "rafdb", "disfa"]
 
 
 def test_the_overview_of_corpora_lists_every_kind_once():

@@ -143,14 +143,19 @@ def settings(draw):
                     },
                 ),
                 "loss_weights": st.dictionaries(
-                    st.sampled_from(TASKS), st.sampled_from([1.0, 0.1]), max_size=2
+                    st.sampled_from([*TASKS]), st.sampled_from([1.0, 0.1]), max_size=2
                 ),
             },
         )
     )
 
 
-@given(own=settings(), other=settings(), shared=settings(), tasks=st.sets(st.sampled_from(TASKS), min_size=1))
+@given(
+    own=settings(),
+    other=settings(),
+    shared=settings(),
+    tasks=st.sets(st.sampled_from([*TASKS]), min_size=1),
+)
 def test_rows_have_the_same_name_exactly_if_their_runs_are_the_same(own, other, shared, tasks):
     base = Training(**shared)
     a, b = row(tuple(tasks), shared=base, **own), row(tuple(tasks), shared=base, **other)
