@@ -40,9 +40,10 @@ from extract.backbones import registry  # noqa: E402
 from extract.backbones.backbone import IMAGENET_MEAN, IMAGENET_STD, Backbone  # noqa: E402
 from extract.corpora import CropFrames, Crops, rendered  # noqa: E402
 from extract.decode import decode_file  # noqa: E402
-from extract.engine import extract_clips, plan  # noqa: E402
+from extract.engine import extract_clips  # noqa: E402
 from extract.feed import Spent, feed  # noqa: E402
 from extract.network import Network  # noqa: E402
+from extract.worklist import look  # noqa: E402
 
 BATCH, SIZE = 64, 112
 
@@ -262,14 +263,14 @@ class Stub(nn.Module):
 
 def stub() -> Backbone:
     """A backbone around the stub."""
-    return Backbone("stub", "none", "0" * 64, ("nothing",), Stub(), SIZE, (0.5,) * 3, (0.5,) * 3, 12)
+    return Backbone("stub", "none", "0" * 64, ("nothing",), SIZE, (0.5,) * 3, (0.5,) * 3, 12, module=Stub())
 
 
 def feeders(files: list[Path], place: Path, rounds: int) -> dict[str, list[float]]:
     """Batches of pixels in memory, without any network."""
     clips = clips_of(files * 8, place / "feeder", 512) if len(files) < 4000 else []
     store = stores.create(place / "feeder-store", stub().feature_spec())
-    pending, _, _ = plan(clips, store)
+    pending = look(clips, store).pending
     threads = os.cpu_count() or 1
 
     def ours() -> None:

@@ -24,8 +24,6 @@ from torchcodec.decoders import decode_jpeg, decode_png  # type: ignore[attr-def
 
 from stores.errors import CorpusError
 
-DECODER = "torchcodec.decode_jpeg"
-"""Name of the decoder in feature specifications."""
 INTERPOLATIONS = {"bilinear-antialias": "bilinear", "bicubic-antialias": "bicubic"}
 """Ways to resize by their names in feature specifications, and torch's names for them."""
 MAX_PIXELS = 4 << 20

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from extract.backbones.narrow_resnet50 import ARCHITECTURE, FEATURES
+from extract.backbones.narrow_resnet50 import ARCHITECTURE
+from extract.backbones.registry import BACKBONES
 from extract.corpora.rendered import action
 from extract.corpora.rendered.camera import draw_setting, film
 from extract.corpora.rendered.face import draw_face
@@ -30,6 +31,7 @@ from stores.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
+FEATURES = BACKBONES["narrow_resnet50"].dim
 PIXELS = 112
 PER_PERSON = 8
 

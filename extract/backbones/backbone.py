@@ -1,18 +1,17 @@
-"""A backbone ready for inference: the network, and all that decides what its numbers mean.
-
-Not a loader: ``extract.backbones.registry`` makes these.
-"""
+"""A backbone: what its numbers mean, which is known without its network, and the network itself."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Self
 
-from torch import Tensor, nn
-
-from extract.decode import DECODER
 from stores import FeatureSpec
-from stores.errors import ConfigError
 
+if TYPE_CHECKING:
+    from torch import nn
+
+DECODER = "torchcodec.decode_jpeg"
+"""Name of the decoder (``extract.decode``) in feature specifications."""
 INTERPOLATION = "bilinear-antialias"
 """How crops of another size are resized (``extract.decode``); crops of ``image_size`` keep their pixels."""
 
@@ -22,8 +21,8 @@ LIBRARIES = ("numpy", "torch", "torchcodec", "torchvision")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Backbone:
-    """A network in eval mode with its preprocessing, which travels with the weights.
+class Named:
+    """Weights of a backbone with their preprocessing: all that decides the numbers. No network is made.
 
     Attributes:
         name: architecture, such as ``resnet50``.
@@ -31,32 +30,28 @@ class Backbone:
         weights_sha256: of the whole weights file, 64 hex digits.
         weights_trained_on: corpora the weights have seen; competition rules ask for them, see
             ``extract.backbones.training_data``.
-        module: maps (B, 3, S, S) float32, normalised, to (B, dim) float32.
-        image_size: S, in pixels.
+        image_size: side of the network's input in pixels.
         mean: per RGB channel, of pixels scaled to [0, 1].
         std: likewise.
         dim: length of the vector of one crop.
         interpolation: how crops of another size are resized: ``bilinear-antialias`` or ``bicubic-antialias``.
         libraries: whose versions are recorded in the store.
-        traceable: whether ``torch.fx`` can trace ``module``, which ``extract.onednn`` then makes faster.
     """
 
     name: str
     weights: str
     weights_sha256: str
     weights_trained_on: tuple[str, ...]
-    module: nn.Module
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     dim: int
     interpolation: str = INTERPOLATION
     libraries: tuple[str, ...] = LIBRARIES
-    traceable: bool = False
 
-    def flip_averaged(self) -> "Backbone":
+    def flip_averaged(self) -> Self:
         """The backbone whose vector is the mean of a crop's and its mirror image's; named ``+flip``."""
-        return replace(self, name=f"{self.name}+flip", module=_FlipAverage(self.module))
+        return replace(self, name=f"{self.name}+flip")
 
     @property
     def stream(self) -> str:
@@ -86,18 +81,26 @@ class Backbone:
         )
 
 
-class _FlipAverage(nn.Module):
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
+@dataclass(frozen=True, slots=True, eq=False)
+class Backbone(Named):
+    """A network in eval mode with its weights and their preprocessing.
 
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = (self.module(images) + self.module(images.flip(3))) / 2
-        return features
+    Attributes:
+        module: maps (B, 3, image_size, image_size) float32, normalised, to (B, dim) float32.
+        traceable: whether ``torch.fx`` can trace ``module``, which ``extract.onednn`` then makes faster.
+    """
 
+    module: "nn.Module" = field(kw_only=True)
+    traceable: bool = field(default=False, kw_only=True)
 
-def check_image_size(size: int) -> None:
-    """Raises ``ConfigError`` unless ``size`` is a multiple of 16 (112, 224, 256, ...) of at least 64."""
-    if size < 64 or size % 16:
-        msg = f"image_size {size}: expected a multiple of 16 of at least 64, such as 112 or 224"
-        raise ConfigError(msg)
+    @classmethod
+    def of(cls, named: Named, module: "nn.Module", *, traceable: bool) -> Self:
+        """Returns the backbone of ``named`` whose network is ``module``."""
+        known = {one.name: getattr(named, one.name) for one in fields(Named)}
+        return cls(**known, module=module, traceable=traceable)
+
+    def flip_averaged(self) -> Self:
+        """As ``Named.flip_averaged``, with the network that computes that mean."""
+        from extract.backbones.flip import FlipAverage
+
+        return replace(self, name=f"{self.name}+flip", module=FlipAverage(self.module))

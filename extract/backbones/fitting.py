@@ -1,7 +1,4 @@
-"""Fits the tensors of a weights file to a network, strictly, and makes it ready for inference.
-
-Not an architecture: the network comes without values, on the meta device, and its names decide.
-"""
+"""Fits the tensors of a weights file to a network, strictly, and makes it ready for inference."""
 
 from collections.abc import Collection
 from itertools import pairwise

@@ -1,6 +1,7 @@
 """Inception-ResNet-v1 as FaceNet's successors train it, on VGGFace2 or CASIA; 512 features of unit length.
 
-Not a downloader: the checkpoint is a file of yours, named as facenet-pytorch names it.
+The checkpoint is a file of yours, its tensors named as facenet-pytorch names them; the published ones were
+trained on crops of 160 pixels.
 
 Architecture: Szegedy et al., Inception-v4, AAAI 2017, figures 10 to 13. Where the trained networks differ
 from the paper (channels, scales, linear layer), and tensor names: timesler/facenet-pytorch
@@ -13,53 +14,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from extract.backbones import weights_file
-from extract.backbones.backbone import Backbone, check_image_size
 from extract.backbones.fitting import fit
-from stores.errors import ConfigError
+from extract.backbones.weights_file import Weights
 
 FEATURES = 512
-SMALLEST = 80
-"""Smaller crops leave nothing of the map that the last reduction halves."""
-MEAN = (127.5 / 255,) * 3
-STD = (128 / 255,) * 3
-"""Both are facenet-pytorch's fixed_image_standardization, (pixel - 127.5) / 128."""
 EPSILON = 1e-3
 """Of batch norm, as in TensorFlow, where these networks were trained."""
 
 
-def load(weights: str, image_size: int) -> Backbone:
-    """Loads Inception-ResNet-v1.
-
-    Args:
-        weights: the path of a ``.safetensors``, ``.pth`` or ``.pt`` file; the classifier may be in it or not.
-            Normalised by ``MEAN`` and ``STD`` unless the card beside the file says otherwise.
-        image_size: input side in pixels; the published weights were trained on 160.
+def network(weights: Weights) -> "InceptionResnetV1":
+    """Makes Inception-ResNet-v1; the classifier may be in the file or not.
 
     Raises:
-        ConfigError: no path, a size that is too small, a damaged file, or tensors that do not fit.
+        ConfigError: tensors that do not fit.
     """
-    check_image_size(image_size)
-    if image_size < SMALLEST:
-        msg = f"image_size {image_size}: inception_resnet_v1 takes at least {SMALLEST} pixels, best 160"
-        raise ConfigError(msg)
-    file = weights_file.read_local(weights, "inception_resnet_v1")
-    card = weights_file.read_card(file, weights_file.Card(MEAN, STD))
     with torch.device("meta"):
-        network = InceptionResnetV1()
-    fit(network, file, names="facenet-pytorch's", unused=("logits.weight", "logits.bias"))
-    return Backbone(
-        name="inception_resnet_v1",
-        weights=file.path.stem,
-        weights_sha256=file.sha256,
-        weights_trained_on=card.trained_on,
-        module=network,
-        image_size=image_size,
-        mean=card.mean,
-        std=card.std,
-        dim=FEATURES,
-        traceable=True,
-    )
+        made = InceptionResnetV1()
+    fit(made, weights, names="facenet-pytorch's", unused=("logits.weight", "logits.bias"))
+    return made
 
 
 class Convolution(nn.Module):

@@ -1,6 +1,6 @@
 """IR-50 and IR-SE-50, the residual networks of ArcFace, for 112-pixel faces; 512 features of unit length.
 
-Not a downloader: the checkpoint is a file of yours, named as InsightFace_Pytorch and face.evoLVe name it.
+The checkpoint is a file of yours, its tensors named as InsightFace_Pytorch and face.evoLVe name them.
 
 Improved residual units: Deng et al., ArcFace, CVPR 2019, section 3.1; squeeze-and-excitation: Hu et al., CVPR
 2018. Layout and tensor names: TreB1eN/InsightFace_Pytorch (model.py at 016916f).
@@ -13,10 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from extract.backbones import weights_file
-from extract.backbones.backbone import Backbone
 from extract.backbones.fitting import fit
-from stores.errors import ConfigError
+from extract.backbones.weights_file import Weights
 
 FEATURES = 512
 IMAGE_SIZE = 112
@@ -26,45 +24,20 @@ REDUCTION = 16
 """Of the channels inside squeeze-and-excitation."""
 
 
-def load(name: str, weights: str, image_size: int) -> Backbone:
-    """Loads IR-50 or IR-SE-50.
-
-    Args:
-        name: ``ir50`` or ``ir_se50``.
-        weights: the path of a ``.safetensors`` or ``.pth`` file of the network without its margin head.
-            Mean and std are 0.5, RGB, unless the card beside the file says otherwise.
-        image_size: 112; the last layer is fully connected.
+def network(name: str, weights: Weights) -> "ImprovedResNet":
+    """Makes IR-50 or IR-SE-50 of a checkpoint without its margin head.
 
     Raises:
-        ConfigError: no path, another size, a damaged file, or tensors that do not fit.
+        ConfigError: tensors that do not fit.
     """
-    if image_size != IMAGE_SIZE:
-        msg = (
-            f"image_size {image_size}: the last layer of {name} is fully connected to crops of {IMAGE_SIZE} "
-            f"pixels: set features.image_size to {IMAGE_SIZE}"
-        )
-        raise ConfigError(msg)
-    file = weights_file.read_local(weights, name)
-    card = weights_file.read_card(file, weights_file.Card((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
     with torch.device("meta"):
-        network = ImprovedResNet(squeeze=name == "ir_se50")
-    fit(network, file, names="InsightFace_Pytorch's")
-    return Backbone(
-        name=name,
-        weights=file.path.stem,
-        weights_sha256=file.sha256,
-        weights_trained_on=card.trained_on,
-        module=network,
-        image_size=image_size,
-        mean=card.mean,
-        std=card.std,
-        dim=FEATURES,
-        traceable=True,
-    )
+        made = ImprovedResNet(squeeze=name == "ir_se50")
+    fit(made, weights, names="InsightFace_Pytorch's")
+    return made
 
 
-ir50 = partial(load, "ir50")
-ir_se50 = partial(load, "ir_se50")
+ir50 = partial(network, "ir50")
+ir_se50 = partial(network, "ir_se50")
 
 
 class ImprovedResNet(nn.Module):

@@ -1,6 +1,6 @@
 """Any image model of timm, with its own preprocessing: ``timm:vit_base_patch16_224.augreg_in21k``.
 
-Not a part of every installation: timm is the extra ``timm``.
+timm is the extra ``timm``.
 """
 
 import importlib
@@ -12,6 +12,7 @@ from torch import nn
 
 from extract.backbones import weights_file
 from extract.backbones.backbone import LIBRARIES, Backbone
+from extract.backbones.card import Card, digest_of, read_card
 from extract.backbones.training_data import UNKNOWN
 from stores.errors import ConfigError
 
@@ -65,24 +66,25 @@ def load(model: str, weights: str, image_size: int) -> Backbone:
         expected = " or ".join(INTERPOLATIONS)
         msg = f"timm:{model} resizes images by {config.interpolation}: expected {expected}; use another tag"
         raise ConfigError(msg)
-    card = weights_file.Card(tuple(config.mean), tuple(config.std))
-    if weights == "pretrained":
-        file = weights_file.read(_download(model, config))
-        card = weights_file.Card(card.mean, card.std, trained_on(config.tag or ""))
-        classes = config.num_classes
+    published = weights == "pretrained"
+    if published:
+        path = _download(model, config)
     elif Path(weights).suffix:
-        file = weights_file.read(Path(weights))
-        card = weights_file.read_card(file, card)
-        weights = file.path.stem
-        classes = _classes(config, file)
+        path = Path(weights)
     else:
         msg = f"unknown weights {weights!r} of timm:{model}: expected pretrained or a path"
         raise ConfigError(msg)
+    sha256 = digest_of(path)
+    card = Card(tuple(config.mean), tuple(config.std), trained_on(config.tag or ""))
+    if not published:
+        card = read_card(path, sha256, Card(card.mean, card.std))
+    file = weights_file.read(path)
+    classes = config.num_classes if published else _classes(config, file)
     network = _network(timm, model, config, file, classes, image_size)
     return Backbone(
         name=f"timm:{config.architecture}.{config.tag}" if config.tag else f"timm:{config.architecture}",
-        weights=weights,
-        weights_sha256=file.sha256,
+        weights=weights if published else path.stem,
+        weights_sha256=sha256,
         weights_trained_on=card.trained_on,
         module=network,
         image_size=image_size,
@@ -141,7 +143,7 @@ def _config(timm: Any, model: str) -> Any:
 def _download(model: str, config: Any) -> Path:
     hub = importlib.import_module("huggingface_hub")
     if not config.hf_hub_id:
-        msg = f"timm:{model}: no published weights on the hub: set features.weights to the path of a file"
+        msg = f"timm:{model}: no published weights on the hub: set weights to the path of a file"
         raise ConfigError(msg)
     try:
         return Path(hub.hf_hub_download(config.hf_hub_id, FILE))
@@ -149,7 +151,7 @@ def _download(model: str, config: Any) -> Path:
         reason = str(error).strip().split("\n")[0][:160]
         msg = (
             f"cannot download {hub.hf_hub_url(config.hf_hub_id, FILE)} ({reason}): without network, get that "
-            "file elsewhere and set features.weights to its path"
+            "file elsewhere and set weights to its path"
         )
         raise ConfigError(msg) from error
 
@@ -177,7 +179,7 @@ def _network(
         native = config.input_size[-1]
         msg = (
             f"{file.path} does not fit timm:{model} at {image_size} pixels ({reason}); expected timm's own "
-            f"names; this model was made for {native} pixels: see features.image_size"
+            f"names; this model was made for {native} pixels: see image_size"
         )
         raise ConfigError(msg) from error
     for name in ("pretrained_cfg", "default_cfg"):

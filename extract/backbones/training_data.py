@@ -1,7 +1,4 @@
-"""Whether weights have seen a corpus, by the names in ``weights_trained_on``: competition rules ask for it.
-
-Not an examination of the weights: it knows what the card beside them, or their publisher, says.
-"""
+"""Whether weights have seen a corpus, by the names in ``weights_trained_on``: competitions ask for it."""
 
 from collections.abc import Iterable
 

@@ -70,7 +70,8 @@ def check_decoder() -> Finding:
     """The JPEG decoder works."""
     from PIL import Image
 
-    from extract.decode import DECODER, decode
+    from extract.backbones.backbone import DECODER
+    from extract.decode import decode
 
     file = io.BytesIO()
     Image.new("RGB", (16, 8), "grey").save(file, "JPEG")

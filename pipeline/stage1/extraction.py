@@ -1,27 +1,23 @@
-"""Extraction by many processes: clips go to the workers of a cluster, results stay on disk.
-
-Not the cluster, which is ``pipeline.cluster``, nor the extractor, which is ``extract.engine``.
-"""
+"""Extraction in this process, or by many: clips go to the workers of a cluster, results stay on disk."""
 
 import functools
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import reduce
-from operator import add
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.cluster import Cluster, connected, run_tasks
+from pipeline.cluster import Cluster, connected, run_tasks, threads_of
 from pipeline.config import Features
 from pipeline.device import resolve_device
 from stores.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from extract.backbones.backbone import Backbone
+    from extract.backbones.backbone import Backbone, Named
     from extract.corpora import Crops
-    from extract.engine import Report
+    from extract.outcome import Report
+    from extract.worklist import Worklist
     from stores import Store
 
 logger = logging.getLogger(__name__)
@@ -47,20 +43,43 @@ class Work:
     threads: int | None
 
 
+def extract(
+    settings: Features,
+    todo: "Worklist",
+    store: "Store",
+    cluster: Cluster | None = None,
+    progress: Progress = silent,
+) -> "Report":
+    """Extracts the pending clips in this process, or on a cluster if there is one.
+
+    Raises:
+        FacetsError: whatever ends an extraction.
+    """
+    from extract.outcome import Report
+
+    if cluster is not None:
+        threads = None if cluster.workers is None else threads_of(cluster.workers)
+        return extract_on(cluster, todo, Work(settings, store.path, threads), progress)
+    began = time.perf_counter()
+    pending = [clip for clip, _ in todo.pending]
+    here = extract_here(pending, load_backbone(settings), store, settings, progress)
+    return Report.together([todo.report(), here], time.perf_counter() - began)
+
+
 def extract_on(
     cluster: Cluster,
-    crops: "Sequence[Crops]",
+    todo: "Worklist",
     work: Work,
     progress: Progress = silent,
 ) -> "Report":
-    """Extracts every clip that the store does not hold yet, or holds from other crops, on a cluster.
+    """Extracts the pending clips on a cluster.
 
     A task is some clips; it may run twice, on two workers even, and the result is the same. Workers that die
     are replaced and their clips done by others. A clip on which workers die again and again fails alone.
 
     Args:
         cluster: where.
-        crops: the clips.
+        todo: the clips, at least one of which is pending.
         work: how.
         progress: called with the frames done.
 
@@ -71,56 +90,42 @@ def extract_on(
         ConfigError: the cluster cannot be reached, or has no such device.
         FacetsError: whatever ends an extraction, on whichever worker.
     """
-    import stores
-    from extract.engine import FailedClip, Report, Stages, duration, plan
+    from extract.outcome import FailedClip, Report, duration
 
     began = time.perf_counter()
-    store = stores.open(work.store)
-    pending, unchanged, failed = plan(crops, store, progress)
-    reports: list[Report] = []
-    if pending:
-        tasks = shards([clip for clip, _ in pending])
-        total, done = sum(frames_of(task) for task in tasks), 0
+    tasks = shards([clip for clip, _ in todo.pending])
+    reports = [todo.report()]
+    progress("features", todo.frames, 0)
 
-        def finished(task: "Sequence[Crops]", report: Report | None) -> None:
-            nonlocal done
-            done += frames_of(task)
-            if report is None:
-                failed.extend(FailedClip(clip.id, DEADLY) for clip in task)
-            else:
-                if report.images and not any(earlier.images for earlier in reports):
-                    announce(report)
-                reports.append(report)
-            progress("features", total, done)
-
-        def announce(first: Report) -> None:
-            """Says how long all will take, from what one worker did in the first task."""
-            workers = min(len(client.nthreads()), len(tasks))  # type: ignore[no-untyped-call]
-            rate = workers * first.images_per_second
-            images = sum(int(source.present.sum()) for _, source in pending)
-            logger.info(
-                "%d crops of %d clips to extract by %d worker%s: about %s, at %.0f crops/s",
-                images,
-                len(pending),
-                workers,
-                "s" * (workers > 1),
-                duration(images / rate),
-                rate,
+    def finished(task: "Sequence[Crops]", report: Report | None) -> None:
+        if report is None:
+            report = replace(
+                Report.together([], 0), failed=tuple(FailedClip(clip.id, DEADLY) for clip in task)
             )
+        if report.images and not any(earlier.images for earlier in reports):
+            announce(report)
+        reports.append(report)
+        done.append(frames_of(task))
+        progress("features", todo.frames, sum(done))
 
-        with connected(cluster, work.settings.device) as client:
-            progress("features", total, done)
-            run_tasks(client, tasks, functools.partial(extract_task, work=work), finished, clips_of)
-    return Report(
-        written=tuple(clip for report in reports for clip in report.written),
-        unchanged=(*unchanged, *(clip for report in reports for clip in report.unchanged)),
-        failed=(*failed, *(clip for report in reports for clip in report.failed)),
-        bad_frames=tuple(bad for report in reports for bad in report.bad_frames),
-        frames=sum(report.frames for report in reports),
-        images=sum(report.images for report in reports),
-        seconds=time.perf_counter() - began,
-        stages=reduce(add, (report.stages for report in reports), Stages()),
-    )
+    def announce(first: Report) -> None:
+        """Says how long all will take, from what one worker did in the first task."""
+        workers = min(len(client.nthreads()), len(tasks))  # type: ignore[no-untyped-call]
+        rate = workers * first.images_per_second
+        logger.info(
+            "%d crops of %d clips to extract by %d worker%s: about %s, at %.0f crops/s",
+            todo.images,
+            len(todo.pending),
+            workers,
+            "s" * (workers > 1),
+            duration(todo.images / rate),
+            rate,
+        )
+
+    done: list[int] = []
+    with connected(cluster, work.settings.device) as client:
+        run_tasks(client, tasks, functools.partial(extract_task, work=work), finished, clips_of)
+    return Report.together(reports, time.perf_counter() - began)
 
 
 def shards(crops: "Sequence[Crops]") -> "list[list[Crops]]":
@@ -190,3 +195,15 @@ def load_backbone(settings: Features) -> "Backbone":
 
     backbone = registry.load(settings.backbone, settings.weights, settings.image_size)
     return backbone.flip_averaged() if settings.flip_average else backbone
+
+
+def name_backbone(settings: Features) -> "Named":
+    """Returns the backbone that the configuration names, without its network and without torch.
+
+    Raises:
+        ConfigError: there is none, or its weights cannot be had.
+    """
+    from extract.backbones import registry
+
+    named = registry.named(settings.backbone, settings.weights, settings.image_size)
+    return named.flip_averaged() if settings.flip_average else named

@@ -1,7 +1,4 @@
-"""Stage 1 of an experiment: the corpus, drawn where none is given, becomes a label store and a feature store.
-
-Not the extractor, which is ``extract.engine``: this module calls it with what the configuration says.
-"""
+"""Stage 1 of an experiment: a corpus, drawn if none is given, becomes a label store and a feature store."""
 
 import logging
 from collections.abc import Sequence
@@ -10,20 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import stores
-from pipeline.cluster import Cluster, threads_of
+from pipeline.cluster import Cluster
 from pipeline.config import Config
 from pipeline.data import disagreements, open_stores, records_of
-from pipeline.stage1.extraction import Work, extract_here, extract_on, load_backbone
+from pipeline.stage1.extraction import extract, load_backbone, name_backbone
 from pipeline.stage1.reading import read_corpus, section
 from pipeline.workdir import WorkDir
-from stores import FeatureSpec, documents
+from stores import FeatureSpec, Store, documents
 from stores.commit import replace_file
 from stores.errors import ConfigError, SpecMismatch
 from stores.progress import Progress, silent
+from stores.store import STORE_FILE
 
 if TYPE_CHECKING:
     from extract.corpora import Corpus
     from extract.labels import LabelReport
+    from extract.outcome import Report
 
 logger = logging.getLogger(__name__)
 
@@ -65,17 +64,17 @@ def make_features(
     """
     if place.imported:
         return use_features(config, place, progress)
+    from extract.worklist import look
+
     settings = config.features
     # First what fails fast: drawing and reading a corpus may take minutes.
-    backbone = load_backbone(settings)
+    named = name_backbone(settings)
+    if not (place.features / STORE_FILE).exists():
+        load_backbone(settings)
     corpus, labels = make_labels(config, place, progress)
-    store = stores.create(place.features, backbone.feature_spec(settings.dtype), settings.backend)
-    crops = [clip.crops for clip in corpus.clips]
-    if cluster is None:
-        report = extract_here(crops, backbone, store, settings, progress)
-    else:
-        threads = None if cluster.workers is None else threads_of(cluster.workers)
-        report = extract_on(cluster, crops, Work(settings, store.path, threads), progress)
+    store = stores.create(place.features, named.feature_spec(settings.dtype), settings.backend)
+    todo = look([clip.crops for clip in corpus.clips], store, progress)
+    report = extract(settings, todo, store, cluster, progress) if todo.pending else todo.report()
     logger.info(
         "%s: %d clips written (%d crops, %.0f/s), %d unchanged, %d failed",
         place.features,
@@ -91,6 +90,11 @@ def make_features(
         )
         each = "" if cluster is None else " (of one worker)"
         logger.info("each stage alone%s: %s; the run is bound by: %s", each, rates, report.stages.bound)
+    return not_as_it_should(report, store) | departed(labels, [place.labels, place.features])
+
+
+def not_as_it_should(report: "Report", store: Store) -> dict[str, str]:
+    """Returns clip -> what is wrong with it: clips that failed, and clips with unreadable crops."""
     wrong = {}
     for clip, group in groupby(report.bad_frames, key=lambda bad: bad.clip):
         frames = list(group)
@@ -105,7 +109,7 @@ def make_features(
                 "; the features of its earlier crops are still in the store, and a sweep would train on them:"
                 f" delete {store.path}/clips/{failed.clip}.* if they should not count"
             )
-    return wrong | departed(labels, [place.labels, place.features])
+    return wrong
 
 
 def use_features(config: Config, place: WorkDir, progress: Progress = silent) -> dict[str, str]:

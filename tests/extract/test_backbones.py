@@ -3,7 +3,10 @@
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import urllib.error
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +14,10 @@ import torch
 from affwild2_tree import make_jpeg
 from PIL import Image
 from safetensors.torch import save_file
-from torchvision.models import ResNet, resnet18, resnet50
+from torchvision.models import ResNet, get_model_weights, resnet18, resnet50
 from torchvision.models.resnet import Bottleneck
 
-from extract.backbones import narrow_resnet50, registry, weights_file
+from extract.backbones import download, registry, weights_file
 from extract.backbones.training_data import saw
 from stores.errors import ConfigError
 
@@ -119,10 +122,12 @@ def test_the_narrow_resnet50_loads_float16_weights_and_gives_2048_features(tmp_p
 def test_bundled_weights_that_are_not_this_releases_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "narrow_resnet50.rendered.safetensors"
     save_file({"conv1.weight": torch.zeros(1)}, path)
-    monkeypatch.setattr(narrow_resnet50, "BUNDLED", path)
+    known = registry.BACKBONES["narrow_resnet50"]
+    other = replace(known, published={"rendered": replace(known.published["rendered"], path=path)})
+    monkeypatch.setitem(registry.BACKBONES, "narrow_resnet50", other)
     message = refusal("rendered", "narrow_resnet50")
-    assert narrow_resnet50.SHA256 in message
-    assert "install it again" in message
+    assert known.published["rendered"].sha256 in message
+    assert "install" in message
 
 
 def test_names_that_do_not_fit_are_listed_not_guessed_around(tmp_path, reference_network):
@@ -203,18 +208,18 @@ def test_published_weights_without_network_name_the_local_file_alternative(tmp_p
         reason = "no route to host"
         raise urllib.error.URLError(reason)
 
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.urlopen", offline)
     message = refusal("imagenet1k_v2")
-    for part in ("resnet50-11ad3fa6.pth", "no route to host", "features.weights", str(tmp_path)):
+    for part in ("resnet50-11ad3fa6.pth", "no route to host", "set 'weights'", str(tmp_path)):
         assert part in message
-    assert not list((tmp_path / "checkpoints").iterdir())
+    assert not list((tmp_path / "hub" / "checkpoints").iterdir())
 
 
 def test_a_damaged_download_cache_is_refused_by_its_hash(tmp_path, monkeypatch, reference_network):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    path = tmp_path / "checkpoints" / "resnet50-0676ba61.pth"
-    path.parent.mkdir()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
+    path.parent.mkdir(parents=True)
     torch.save(reference_network.state_dict(), path)
     message = refusal("imagenet1k_v1")
     assert "expected 0676ba61" in message
@@ -224,10 +229,14 @@ def test_a_damaged_download_cache_is_refused_by_its_hash(tmp_path, monkeypatch, 
 def test_published_weights_carry_their_training_data_and_full_sha256(tmp_path, monkeypatch, weights_path):
     content = weights_path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("extract.backbones.download.hash_prefix", lambda name: digest[:8])
-    path = tmp_path / "checkpoints" / "resnet50-0676ba61.pth"
-    path.parent.mkdir()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    known = registry.BACKBONES["resnet50"]
+    published = known.published | {
+        "imagenet1k_v1": replace(known.published["imagenet1k_v1"], sha256=digest[:8])
+    }
+    monkeypatch.setitem(registry.BACKBONES, "resnet50", replace(known, published=published))
+    path = tmp_path / "hub" / "checkpoints" / "resnet50-0676ba61.pth"
+    path.parent.mkdir(parents=True)
     path.write_bytes(content)
     backbone = registry.load("resnet50", "imagenet1k_v1")
     assert (backbone.stream, backbone.weights_sha256) == ("resnet50.imagenet1k_v1", digest)
@@ -235,13 +244,13 @@ def test_published_weights_carry_their_training_data_and_full_sha256(tmp_path, m
 
 
 def test_only_weights_that_are_not_there_yet_need_a_download(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     for name in ("resnet152", "resnet152_pyramid"):
         assert "resnet152-f82ba261.pth" in registry.to_download(name, "imagenet1k_v2")
         assert registry.to_download(name, "own.pth") == ""
     assert registry.to_download("narrow_resnet50", "rendered") == ""
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "resnet152-f82ba261.pth").touch()
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "resnet152-f82ba261.pth").touch()
     assert registry.to_download("resnet152", "imagenet1k_v2") == ""
 
 
@@ -249,15 +258,53 @@ def test_one_file_and_one_line_add_a_backbone(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "mine.py").write_text(
         "import torch\n"
-        "from extract.backbones.backbone import Backbone\n"
-        "def colour(weights, image_size):\n"
-        "    pool = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())\n"
-        "    return Backbone('colour', weights, '0' * 64, (), pool, image_size, (0,) * 3, (1,) * 3, 3)\n"
+        "def colour(weights):\n"
+        "    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())\n"
     )
-    monkeypatch.setitem(registry.BACKBONES, "colour", "mine:colour")
-    backbone = registry.load("colour", "mean", 64)
+    monkeypatch.setitem(registry.BACKBONES, "colour", registry.Known("mine:colour", dim=3))
+    save_file({"gain": torch.ones(1)}, tmp_path / "mean.safetensors")
+    backbone = registry.load("colour", str(tmp_path / "mean.safetensors"), 64)
     assert (backbone.stream, backbone.feature_spec().dim) == ("colour.mean", 3)
-    assert registry.to_download("colour", "mean") == ""
+    assert backbone.module(torch.ones(1, 3, 64, 64)).tolist() == [[1, 1, 1]]
+    assert registry.to_download("colour", "mean.safetensors") == ""
+
+
+@pytest.mark.parametrize("home", ["TORCH_HOME", "XDG_CACHE_HOME", None])
+def test_downloads_are_looked_for_where_torch_keeps_them(tmp_path, monkeypatch, home):
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home:
+        monkeypatch.setenv(home, str(tmp_path))
+    assert str(download.cached("https://a/b-1234.pth").parent) == f"{torch.hub.get_dir()}/checkpoints"
+
+
+def test_published_weights_are_those_of_torchvision():
+    for name, known in registry.BACKBONES.items():
+        if known.arguments:
+            theirs = {weights.name.lower(): weights.url for weights in get_model_weights(*known.arguments)}
+            assert {weights: published.url for weights, published in known.published.items()} == theirs, name
+            assert all(published.sha256 in published.url for published in known.published.values())
+
+
+def test_naming_weights_imports_no_torch_and_says_what_loading_says(tmp_path, weights_path):
+    # Of timm's models only timm, which imports torch, knows the preprocessing: they are no key of BACKBONES.
+    sizes = {name: known.only or 112 for name, known in registry.BACKBONES.items()}
+    code = (
+        "import sys\nfrom extract.backbones import registry\n"
+        f"for name, size in {sizes}.items():\n"
+        f"    print(registry.named(name, {str(weights_path)!r}, size).feature_spec().digest())\n"
+        "print(registry.named('narrow_resnet50', 'rendered').feature_spec().digest())\n"
+        "assert not {'torch', 'torchvision', 'torchcodec', 'timm'} & sys.modules.keys()\n"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(told) == len(sizes) + 1
+    loaded = [
+        registry.load("resnet50", str(weights_path)).feature_spec().digest(),
+        registry.load("narrow_resnet50", "rendered").feature_spec().digest(),
+    ]
+    assert loaded == [told[list(sizes).index("resnet50")], told[-1]]
 
 
 def test_weights_that_saw_a_corpus_are_flagged_however_its_name_is_written():
@@ -273,9 +320,11 @@ def test_unknown_names_sizes_and_files_list_what_is_known(tmp_path):
     for part in ("narrow_resnet50, resnet18", "resnet50_pyramid", "ir_se50", "timm:MODEL"):
         assert part in refusal("imagenet1k_v2", "resnet51")
     assert "expected one of" in refusal("pretrained", "torchhub:resnet50")
-    assert "of resnet50: expected imagenet1k_v1, imagenet1k_v2 or a path" in refusal("imagenet")
-    assert "of resnet18: expected imagenet1k_v1 or a path" in refusal("imagenet1k_v2", "resnet18_pyramid")
-    assert "rendered or a path" in refusal("imagenet1k_v2", "narrow_resnet50")
+    assert "of resnet50: expected imagenet1k_v1, imagenet1k_v2, the path" in refusal("imagenet")
+    assert "of resnet18_pyramid: expected imagenet1k_v1, the path" in refusal(
+        "imagenet1k_v2", "resnet18_pyramid"
+    )
+    assert "expected rendered, the path" in refusal("imagenet1k_v2", "narrow_resnet50")
     assert "no weights file" in refusal(str(tmp_path / "absent.pth"))
     (tmp_path / "weights.onnx").touch()
     assert "suffix '.onnx'" in refusal(str(tmp_path / "weights.onnx"))

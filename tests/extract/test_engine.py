@@ -45,7 +45,7 @@ class Tiny(torch.nn.Module):
 @pytest.fixture
 def tiny():
     sha256 = "1" * 64
-    return Backbone("tiny", "seed3", sha256, ("noise",), Tiny().eval(), 64, (0.5,) * 3, (0.5,) * 3, 8)
+    return Backbone("tiny", "seed3", sha256, ("noise",), 64, (0.5,) * 3, (0.5,) * 3, 8, module=Tiny().eval())
 
 
 @pytest.fixture

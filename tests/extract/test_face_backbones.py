@@ -134,7 +134,7 @@ def test_sizes_that_a_face_network_cannot_take_are_refused():
     for name in ("ir50", "ir_se50"):
         for size in (96, 128, 224):
             assert f"image_size {size}" in refusal(name, "x.pth", size)
-            assert "set features.image_size to 112" in refusal(name, "x.pth", size)
+            assert "set image_size to 112" in refusal(name, "x.pth", size)
     assert "at least 80 pixels" in refusal("inception_resnet_v1", "x.pth", 64)
     assert "multiple of 16" in refusal("inception_resnet_v1", "x.pth", 100)
 

@@ -36,7 +36,7 @@ class Small(torch.nn.Module):
 def backbone(offset=0.0, **attributes):
     small = Small(offset).eval()
     return Backbone(
-        *("small", "seed1", "1" * 64, ("noise",), small, 32, (0.5,) * 3, (0.25,) * 3, 16), **attributes
+        *("small", "seed1", "1" * 64, ("noise",), 32, (0.5,) * 3, (0.25,) * 3, 16), module=small, **attributes
     )
 
 

@@ -160,7 +160,7 @@ class TestWithTimm:
             "timm/efficientnet_b0.ra_in1k",
             "model.safetensors",
             "no route to host",
-            "features.weights",
+            "set weights",
         ):
             assert part in message
 

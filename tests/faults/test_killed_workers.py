@@ -40,6 +40,7 @@ def test_killed_terminated_and_crashed_workers_change_nothing_in_the_features(
     config = configfile.load("smoke", [f"corpus.root={corpus}"])
     backbone = load_backbone(config.features)
     corpora = importlib.import_module("extract.corpora")
+    worklist = importlib.import_module("extract.worklist")
     crops = [clip.crops for clip in corpora.load("rendered", corpus, "abaw2").clips]
     alone = stores.create(tmp_path / "alone", backbone.feature_spec())
     extract_here(crops, backbone, alone, config.features)
@@ -51,7 +52,9 @@ def test_killed_terminated_and_crashed_workers_change_nothing_in_the_features(
         deed = partial(murder, kills=kills, chance=chance)
         with monkeypatch.context() as patch:
             patch.setattr(extraction, "connected", fault_clusters.beside(extraction.connected, deed))
-            report = extract_on(Cluster(workers=2), crops, Work(config.features, path, 1))
+            report = extract_on(
+                Cluster(workers=2), worklist.look(crops, store), Work(config.features, path, 1)
+            )
         assert report.failed == ()
         assert digests(store) == digests(alone)
         if len(kills) >= 30:

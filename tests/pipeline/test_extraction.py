@@ -16,6 +16,7 @@ from deadly_tasks import fatal_for
 
 import stores
 from extract.corpora import Crops
+from extract.worklist import look
 from pipeline import cluster
 from pipeline.cli import facets
 from pipeline.cluster import Cluster
@@ -149,7 +150,7 @@ def test_a_clip_that_kills_every_worker_fails_alone(tmp_path, monkeypatch):
     work = Work(load("smoke").features, store.path, 1)
     calls = []
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-        report = extract_on(Cluster(workers=1), crops, work, lambda *call: calls.append(call))
+        report = extract_on(Cluster(workers=1), look(crops, store), work, lambda *call: calls.append(call))
     assert sorted(report.written) == ["clip0", "clip1", "clip2"]
     assert [clip.clip for clip in report.failed] == ["clip3"]
     assert "the workers that extract it die" in report.failed[0].reason
