@@ -26,6 +26,7 @@ from extract.corpora.rendered import action
 from extract.corpora.rendered.camera import draw_setting, film
 from extract.corpora.rendered.face import draw_face
 from extract.corpora.rendered.identity import draw_identity, generator
+from stores import commit
 from stores.editions import AU_12, EXPR_8
 from stores.errors import ConfigError
 
@@ -266,9 +267,9 @@ def train(recipe: Recipe, folder: Path, device: str, workers: int) -> Pupil:
 
 
 def _save(content: object, path: Path) -> None:
-    part = path.with_suffix(".part")
-    torch.save(content, part)
-    part.replace(path)
+    with commit.temporary(path.parent, path.name) as part:
+        torch.save(content, part)
+        part.replace(path)
 
 
 def export(net: Pupil, recipe: Recipe, path: Path, minutes: float) -> None:

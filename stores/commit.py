@@ -1,6 +1,6 @@
 """Durable, atomic replacement of what readers see: temporary name, fsync, rename, fsync of the folder.
 
-Not a transaction log: what is visible is always complete, so there is nothing to play back.
+Whatever is visible is complete, so nothing needs to be played back after a crash.
 """
 
 import contextlib
@@ -88,16 +88,26 @@ def write_document(path: Path, data: bytes) -> None:
         raise OSError(errno.EIO, "the disk gives back other bytes than were written", os.fspath(path))
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, *, through: Path | None = None, durable: bool = True) -> None:
     """Puts ``data`` at ``path`` in one step: a reader, also after a crash, finds the old or the new content.
 
+    Args:
+        path: the file.
+        data: its new content.
+        through: folder of the temporary, on the same disk; None for that of ``path``.
+        durable: whether a power cut may not take it; for thousands of files that can be made again, False.
+
     Raises:
-        OSError: the file could not be written; the old one is still there.
+        OSError: the file could not be written, or reads otherwise; the old one is still there.
     """
-    with temporary(path.parent, path.name) as new:
-        write_file(new, [data])
+    with temporary(through or path.parent, path.name) as new:
+        if durable:
+            write_document(new, data)
+        else:
+            write_unsynced(new, [data])
         new.replace(path)
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def _write_all(descriptor: int, blocks: list[memoryview]) -> None:

@@ -85,10 +85,7 @@ def write(path: Path, content: Mapping[str, Json]) -> None:
     Raises:
         OSError: it could not be written.
     """
-    with commit.temporary(path.parent, path.name) as new:
-        commit.write_document(new, documents.render({"format": FORMAT, "version": VERSION, **content}))
-        new.replace(path)
-    commit.sync_folder(path.parent)
+    commit.replace_file(path, documents.render({"format": FORMAT, "version": VERSION, **content}))
 
 
 def origins(root: Path) -> dict[str, Origin]:

@@ -70,7 +70,8 @@ def crop(videos: tuple[Path, ...], target: Path, fps: float | None, **options: A
     """
     from fractions import Fraction
 
-    from extract.crops import CropOptions, crop_videos
+    from extract.crops.choices import CropOptions
+    from extract.crops.cropping import crop_videos
     from pipeline.bars import bars
 
     rate = None if fps is None else Fraction(str(fps))

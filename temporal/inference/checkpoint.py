@@ -14,6 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from stores import FeatureSpec, LabelSpec, documents
+from stores.commit import replace_file
 from stores.documents import Json
 from stores.errors import ConfigError, FacetsError, FormatVersionError, SpecMismatch, StoreError
 from temporal.data.bank import Standardiser
@@ -55,17 +56,9 @@ def save(result: RunResult, folder: str | Path) -> None:
         "training": asdict(model.training),
         "thresholds": dict(model.thresholds),
     }
-    _write(
-        path / WEIGHTS, save_tensors({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
-    )
-    _write(path / CONFIG, documents.render(config))
-
-
-def _write(path: Path, data: bytes) -> None:
-    # A half-written file never has the final name, and a reader of the old one keeps the old one.
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    weights = save_tensors({name: tensor.cpu().contiguous() for name, tensor in tensors.items()})
+    replace_file(path / WEIGHTS, weights)
+    replace_file(path / CONFIG, documents.render(config))
 
 
 def load(folder: str | Path, features: FeatureSpec | None = None) -> TrainedModel:

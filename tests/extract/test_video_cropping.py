@@ -15,7 +15,9 @@ from video_files import PEOPLE, Actor, FixedDetector, background, crop_numbers, 
 
 from extract.assembly import ClipRows
 from extract.corpora.readers.affwild2 import challenge
-from extract.crops import CropOptions, alignment, crop_videos, journal
+from extract.crops import alignment, journal
+from extract.crops.choices import CropOptions
+from extract.crops.cropping import crop_videos
 from extract.decode import decode_file
 from extract.fingerprint import inspect
 from stores.errors import ConfigError, CorpusError
@@ -341,7 +343,9 @@ def test_a_replacement_that_was_stopped_is_an_error_for_readers(cut, tmp_path):
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from extract.crops import CropOptions, crop_videos, detection
+from extract.crops import detection
+from extract.crops.choices import CropOptions
+from extract.crops.cropping import crop_videos
 from video_files import FixedDetector
 detection.load = FixedDetector
 calls = 0

@@ -107,9 +107,7 @@ def _agree(faces: Sequence[Face], folder: Path, margin: float) -> None:
     path = folder / RECORD
     if not any(face.target.exists() for face in faces):
         folder.mkdir(parents=True, exist_ok=True)
-        with commit.temporary(folder, RECORD) as new:
-            commit.write_document(new, documents.render({"margin": margin}))
-            new.replace(path)
+        commit.replace_file(path, documents.render({"margin": margin}))
         return
     try:
         noted = documents.read(path).get("margin")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stores.errors import CorpusError
@@ -60,6 +59,8 @@ def read_names(path: Path, column: pa.ChunkedArray, first_line: int) -> CropName
     Raises:
         CorpusError: an entry names no crop; the message has its line.
     """
+    import pyarrow.compute as pc  # late: most releases name no crops, and it takes a tenth of a second
+
     parts = pc.extract_regex(column, _NAME).combine_chunks()
     number, clip = pc.struct_field(parts, "number"), pc.struct_field(parts, "clip").dictionary_encode()
     wrong = pc.or_(pc.is_null(parts), pc.equal(pc.fill_null(number, "00000"), "00000"))
