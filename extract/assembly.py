@@ -1,7 +1,4 @@
-"""The features of one clip as they come in, and their way into the store.
-
-Not a check of the crops: ``extract.fingerprint`` and ``extract.feed`` know which are there and readable.
-"""
+"""The features of one clip as they come in, and their way into the store."""
 
 import time
 from collections.abc import Mapping

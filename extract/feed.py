@@ -1,6 +1,6 @@
 """Feeds crops to a network: batches decoded ahead, in threads, into a fixed ring of uint8 buffers.
 
-Not a data loader with workers: decoding releases the interpreter lock, so threads and shared memory suffice.
+Decoding releases the interpreter lock, so threads and shared memory suffice.
 """
 
 import time

@@ -1,6 +1,6 @@
 """What a clip's features are made from: which crops exist, and a digest that changes when any of them does.
 
-Not a content hash: size and modification time stand for content, so an unchanged clip costs one stat a crop.
+Size and modification time stand for content, so an unchanged clip costs one stat a crop.
 """
 
 import hashlib

@@ -1,7 +1,4 @@
-"""Runs batches of crops through a backbone on one device: normalised there, asynchronously where it can.
-
-Not a feeder and not a store: pixels come from ``extract.feed``, what becomes of features is the engine's.
-"""
+"""Runs batches of crops through a backbone on one device: normalised there, asynchronously where it can."""
 
 import logging
 import time

@@ -1,6 +1,6 @@
 """Lets convolutions on a CPU take along the addition and the ReLU behind them, as oneDNN can.
 
-Not a compiler: the same convolutions in the same order, and values as they were up to rounding.
+The same convolutions in the same order, and values as they were up to rounding.
 
 The operators are those that torch's own compiler emits for CPUs (torch/_inductor/mkldnn_ir.py). Calling them
 needs no C++ compiler and no quarter of a minute; but they are not documented, so ``extract.network``

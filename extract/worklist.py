@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from extract.corpora import Crops
+from extract.extracted import FailedClip, Report
 from extract.fingerprint import Source, inspect
-from extract.outcome import FailedClip, Report
 from stores import Store
 from stores.errors import CorpusError
 from stores.progress import Progress, silent

@@ -1,7 +1,6 @@
 """The contract between the two stages: stores of features and of labels, one committed clip at a time.
 
-Not aware of how features are made or used: nothing here imports torch; file formats are imported on first
-use.
+Nothing here imports torch, and file formats are imported on first use.
 """
 
 from stores.backends import BackendName

@@ -1,6 +1,6 @@
-"""Clips as dask arrays, one or many end to end, for work over whole stores that need not fit in memory.
+"""Clips end to end as one dask array, for work over whole stores that need not fit in memory.
 
-Not the way to read windows for training: a task per window costs more than the window.
+Training reads windows otherwise (``Store.read``): a dask task costs more than a window.
 """
 
 from bisect import bisect_right
@@ -64,27 +64,6 @@ class _Timeline:
             rows[start - low : stop - low] = part
             start, clip = stop, clip + 1
         return rows
-
-
-def dask_array(
-    store: Store, clip: str, array: str = "features", frames_per_task: int = FRAMES_PER_TASK
-) -> dask.array.Array:
-    """Returns one array of a clip as a dask array, read lazily by whichever process computes it.
-
-    Args:
-        store: the store; each worker opens it by its path.
-        clip: id of a committed clip.
-        array: name of the array.
-        frames_per_task: frames per dask chunk; tasks below a few thousand frames cost more than their
-            reading.
-
-    Returns:
-        ``(T, ...)`` of the stored dtype, in dask chunks of whole frames.
-
-    Raises:
-        StoreError: no such clip or array.
-    """
-    return store_array(store, array, [clip], frames_per_task=frames_per_task)
 
 
 def store_array(

@@ -1,6 +1,6 @@
 """What the arrays of one clip must hold before they are written: types, shapes and the promises of each kind.
 
-Not a converter: an array that is nearly right is refused, never cast, clipped or filled.
+An array that is nearly right is refused, never cast, clipped or filled.
 """
 
 from collections.abc import Mapping
@@ -144,6 +144,8 @@ def _check_label_attrs(clip: str, attrs: Mapping[str, Json]) -> None:
         "fps": (isinstance(fps, int | float) and fps > 0, "a positive number"),
         "subject": (isinstance(attrs.get("subject"), str), "a string, empty where unknown"),
         "corpus": (isinstance(attrs.get("corpus"), str), "a string"),
+        "video": (isinstance(attrs.get("video", ""), str), "a string, or no such attribute"),
+        "scored": (isinstance(attrs.get("scored", True), bool), "true or false, or no such attribute"),
     }
     for name, (kept, promise) in promises.items():
         if not kept:

@@ -1,6 +1,6 @@
 """Lossless copies of stores between backends: every array arrives with the digest that it left with.
 
-Not a migration of specs or versions: the copy holds the same numbers under the same spec.
+The copy holds the same numbers under the same spec.
 """
 
 import os

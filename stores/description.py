@@ -1,6 +1,6 @@
 """What a store holds in numbers: clips, frames, how many are known, bytes; and what is wrong at a glance.
 
-Not a full verification: records, sizes and the small arrays are checked, features are not read.
+Records, sizes and the small arrays are checked on the way; features are not read.
 """
 
 import os

@@ -1,6 +1,6 @@
 """The digest of an array: SHA-256 over its dtype, shape and values, the same whatever file holds it.
 
-Not a checksum of any file: two backends that hold equal arrays give equal digests.
+Two backends that hold equal arrays give equal digests.
 """
 
 import hashlib

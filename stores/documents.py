@@ -1,6 +1,6 @@
 """The small JSON documents of a store: written canonically, read strictly.
 
-Not a general serialiser: arrays never pass through here, and what is read is at most a few MiB of plain JSON.
+Whatever is read is at most a few MiB of plain JSON; arrays never pass through here.
 """
 
 import errno

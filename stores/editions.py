@@ -1,7 +1,6 @@
 """Label vocabularies and tracks of the ABAW editions: which expressions and AUs, in which order, scored how.
 
-Not a reader of any file and not a metric: readers convert to these names, ``temporal.metrics`` scores by
-them.
+Readers convert to these names, ``temporal.metrics`` scores by them.
 
 Sources: the label lists of the ABAW challenge releases (FG2020, ICCV2021, CVPR2022 onward).
 """

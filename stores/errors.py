@@ -1,6 +1,6 @@
 """The errors of FACETS: one root, few subclasses, each message saying what, where, expected, what to do.
 
-Not a place for context added on the way up: use ``error.add_note(...)`` where the context is known.
+Context that is known further up is added there by ``error.add_note(...)``.
 """
 
 

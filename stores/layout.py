@@ -1,6 +1,6 @@
 """How the arrays of a clip are shaped, typed, named and cut into chunks.
 
-Not a reader or a writer: both backends take the shapes, dtypes and chunk lengths from here.
+Both backends take shapes, dtypes and chunk lengths from here.
 """
 
 import math

@@ -1,6 +1,6 @@
 """The one progress callback: ``(step, total, completed)``; library code calls it and draws nothing.
 
-Not a progress bar: the command line turns these calls into bars on a terminal and stays silent in a pipe.
+The command line turns these calls into bars on a terminal and stays silent in a pipe.
 """
 
 from typing import Protocol

@@ -1,6 +1,6 @@
 """The commit record of one clip: what was written, so that a reader needs to trust nothing else.
 
-Not the data: a record without its data is damage, data without its record does not exist.
+A record without its data is damage; data without its record does not exist.
 """
 
 import operator

@@ -1,6 +1,6 @@
 """What a store holds, exactly: the feature specification and the label specification.
 
-Not the arrays and not the clips: a spec is written once per store, and stores whose specs differ never mix.
+A spec is written once per store, and stores whose specs differ never mix.
 """
 
 import math

@@ -1,17 +1,14 @@
-"""A store: the folder of committed clips, created, opened and read here.
-
-Not the file formats (``stores.backends``) and not the steps of a commit (``stores.writing``).
-"""
+"""A store: the folder of committed clips, created, opened and read here."""
 
 import operator
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from stores import commit, documents
 from stores.backends import BackendName, backend_module, open_arrays
@@ -23,15 +20,15 @@ from stores.record import Record, check_clip_id, clip_of, data_in_use, data_name
 from stores.spec import SPEC_KINDS, Spec, differences
 from stores.writing import write_clip
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 FORMAT = "facets-store"
 VERSION = 1
 STORE_FILE = "store.json"
 CLIPS_FOLDER = "clips"
 OPEN_CLIPS = 64
-REPAIR = (
-    "`facets verify --repair` removes damaged clips, `facets features` (or `facets import`) makes them again"
-)
-
+REPAIR = "`facets verify --repair` removes damaged clips, `facets features` or `import` makes them again"
 
 Version: TypeAlias = tuple[int, int, int, int]
 
@@ -162,6 +159,12 @@ class Store:
         """
         with ThreadPoolExecutor(threads) as pool:
             return list(pool.map(lambda window: self.read(window[0], array, *window[1:]), windows))
+
+    def frame(self, clips: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Returns the labels of a label store, of ``clips`` or all: see ``stores.dataframe.of_labels``."""
+        from stores.dataframe import of_labels
+
+        return of_labels(self, clips)
 
     def write(
         self,

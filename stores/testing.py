@@ -1,6 +1,6 @@
 """The contract that every store backend keeps, as tests to subclass, and valid specs and arrays to test with.
 
-Not a set of fakes: everything here is a real store on a real file system. Needs no test framework to import.
+Everything is a real store on a real file system; no test framework is needed to import it.
 """
 # ruff: noqa: D102 - the name of a test is its promise
 

@@ -1,6 +1,6 @@
 """Verification of a store: what is damaged, missing or foreign; on request the removal of what is unusable.
 
-Not a salvage of damaged clips: they are removed, so that the next run of `facets features` makes them again.
+Damaged clips are removed, never salvaged: the next run of `facets features` makes them again.
 """
 
 import os

@@ -1,7 +1,4 @@
-"""Writing one clip: checked, written beside, synced, read back, then made visible in one step.
-
-Not the order of readers, which is ``stores.store``, and not how files are synced, which is ``stores.commit``.
-"""
+"""Writing one clip: checked, written beside, synced, read back, then made visible in one step."""
 
 import errno
 import logging

@@ -1,6 +1,6 @@
 """Turns a face upright and scales it so that its landmarks come to lie where face networks expect them.
 
-Not a detector, and no warp of the face itself: rotation, one scale and a shift.
+Rotation, one scale and a shift; the face itself is not warped.
 
 The template is ArcFace's for 112 pixels (J. Deng et al., CVPR 2019; InsightFace's ``face_align``).
 """

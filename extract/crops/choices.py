@@ -1,6 +1,6 @@
 """What a person may choose about the making of crops, checked.
 
-Not the defaults of detectors, which lie with each detector.
+The defaults of a detector lie with the detector.
 """
 
 from dataclasses import dataclass

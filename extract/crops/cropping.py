@@ -1,6 +1,6 @@
 """Cuts the main faces out of videos, one video after the other, into a tree of aligned crops.
 
-Not parallel: detectors use the cores by themselves, and several processes may fill one tree.
+One process, whose detector uses all cores; several processes may fill one tree.
 """
 
 import logging

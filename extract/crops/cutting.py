@@ -1,6 +1,6 @@
 """Cuts the main faces out of one video: once through it to find and follow them, once more to write crops.
 
-Not a writer of trees: clips go to a folder that is given, and what is known of them is returned.
+Clips go to a folder that is given, and what is known of them is returned.
 """
 
 import hashlib

@@ -1,6 +1,6 @@
 """What a face detector finds in one picture, and the detectors by name.
 
-Not the importer of every detector: a detector's module is imported when its name is asked for.
+A detector's module is imported when its name is asked for.
 """
 
 import importlib

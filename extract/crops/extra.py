@@ -1,6 +1,6 @@
 """The libraries of the optional extra ``video``, imported when a video is first touched.
 
-Not an installer: a library that is not there is an error that says how to get it.
+A library that is not there is an error that says how to get it.
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """The tree that crops are written to: a video's clips appear in it together, with a record of their making.
 
-Not a store: a clip is a folder of JPEG files, ``cropped_aligned/<clip>/00001.jpg`` for frame 0.
+A clip is a folder of JPEG files, ``cropped_aligned/<clip>/00001.jpg`` for frame 0.
 
 Everything of a video is written to one hidden folder. Then, under a lock, its record says which clips are
 being replaced, the old ones move out, the new ones move in, and the record says what they are. Whoever is

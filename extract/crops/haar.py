@@ -1,6 +1,6 @@
 """Viola-Jones face and eye cascades as OpenCV ships them: no file to fetch, frontal faces only.
 
-Not the detector to publish with: it misses turned and tilted heads, which ``yunet`` finds.
+It misses turned and tilted heads, which ``yunet`` finds: publish with ``yunet``.
 
 Cascades: R. Lienhart, "haarcascade_frontalface_default", and S. Hameed, "haarcascade_eye_tree_eyeglasses".
 OpenCV 5 has no CascadeClassifier any more, so the extra asks for OpenCV 4.

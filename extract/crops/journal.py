@@ -1,6 +1,6 @@
 """The record of one video's crops, ``crops/<video>.json``: what they were made from, by what, and which.
 
-Not read by anything that needs a video library, so that corpus readers can tell where crops come from.
+No video library is needed to read it, so that corpus readers can tell where crops come from.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,6 +1,6 @@
 """Numbers the pictures of a video: frame i of the clip, as annotations count, or at a constant rate.
 
-Not a decoder, and not a smoother: a picture is shown, shown again or skipped, never mixed.
+A picture is shown, shown again or skipped, never mixed with another.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,7 @@
 """Decodes the pictures of a video file one by one, in the order in which they are shown.
 
-Not a player: no sound, no seeking, and a file that cannot be decoded to its end is an error, because a lost
-picture would move every later frame away from its label.
+A file that cannot be decoded to its end is an error, because a lost picture would move every later frame away
+from its label.
 
 PyAV was chosen because its wheels bring FFmpeg; torchcodec's video decoder needs an FFmpeg of the system.
 """

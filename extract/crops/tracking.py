@@ -1,7 +1,7 @@
 """Follows faces through a video and keeps those of the main people, with gaps where they are not seen.
 
-Not recognition: one face is the next one's if it lies where that was. A face is never made up; between two
-detections of one track, a few frames apart, its place is interpolated and marked so.
+One face is the next one's if it lies where that was; nobody is recognised. A face is never made up;
+between two detections of one track, a few frames apart, its place is interpolated and marked so.
 """
 
 from array import array

@@ -1,6 +1,6 @@
 """YuNet by OpenCV's own wrapper, from a local model file: finds turned heads, and five landmarks.
 
-Not a downloader: OpenCV's model zoo has the file ``face_detection_yunet_2023mar.onnx`` (MIT licence).
+OpenCV's model zoo has the file ``face_detection_yunet_2023mar.onnx`` (MIT licence).
 
 W. Wu, H. Peng and S. Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research 2023.
 """

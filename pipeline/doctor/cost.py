@@ -54,7 +54,7 @@ class Speed:
 
 def check_extraction(config: Config, place: WorkDir, corpus: "Corpus", backbone: "Backbone") -> Finding:
     """How long the crops that have no features yet will take."""
-    from extract.outcome import duration
+    from extract.extracted import duration
 
     done = _kept(place.features)
     pending = [clip for clip in corpus.clips if clip.id not in done]

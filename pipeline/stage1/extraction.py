@@ -16,7 +16,7 @@ from stores.progress import Progress, silent
 if TYPE_CHECKING:
     from extract.backbones.backbone import Backbone, Named
     from extract.corpora import Crops
-    from extract.outcome import Report
+    from extract.extracted import Report
     from extract.worklist import Worklist
     from stores import Store
 
@@ -55,7 +55,7 @@ def extract(
     Raises:
         FacetsError: whatever ends an extraction.
     """
-    from extract.outcome import Report
+    from extract.extracted import Report
 
     if cluster is not None:
         threads = None if cluster.workers is None else threads_of(cluster.workers)
@@ -90,7 +90,7 @@ def extract_on(
         ConfigError: the cluster cannot be reached, or has no such device.
         FacetsError: whatever ends an extraction, on whichever worker.
     """
-    from extract.outcome import FailedClip, Report, duration
+    from extract.extracted import FailedClip, Report, duration
 
     began = time.perf_counter()
     tasks = shards([clip for clip, _ in todo.pending])

@@ -21,8 +21,8 @@ from stores.store import STORE_FILE
 
 if TYPE_CHECKING:
     from extract.corpora import Corpus
+    from extract.extracted import Report
     from extract.labels import LabelReport
-    from extract.outcome import Report
 
 logger = logging.getLogger(__name__)
 

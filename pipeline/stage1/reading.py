@@ -1,7 +1,4 @@
-"""The corpus of an experiment: read, split, mapped to its names, mixed and checked as configured.
-
-Not a reader: those are ``extract.corpora``, one module each.
-"""
+"""The corpus of an experiment: read, split, mapped to its names, mixed and checked as configured."""
 
 import json
 import logging

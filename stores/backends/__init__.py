@@ -1,7 +1,4 @@
-"""The file formats of clips: what a module must hold to be one, and the table of those there are.
-
-Not a format itself: those are ``stores.backends.hdf5`` and ``stores.backends.zarr``.
-"""
+"""The file formats of clips: what a module must hold to be one, and the table of those there are."""
 
 from collections.abc import Mapping
 from pathlib import Path

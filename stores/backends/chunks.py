@@ -1,6 +1,6 @@
 """Reading a clip: windows gathered straight from the chunks of its files, each chunk checked by its CRC-32C.
 
-Not aware of any file format: a backend says where the chunks are, the commit record says what they hold.
+A backend says where the chunks are, the commit record says what they hold.
 """
 
 import errno

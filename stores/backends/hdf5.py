@@ -1,7 +1,7 @@
 """The HDF5 backend: the arrays of one clip in one file, raw, in chunks of whole frames, dimensions scaled.
 
-Not a general HDF5 reader: a file that holds anything but the expected plain datasets is refused. HDF5 itself
-places and finds the chunks; their values pass beside it.
+A file that holds anything but the expected plain datasets is refused. HDF5 itself places and finds the
+chunks; their values pass beside it.
 """
 
 import contextlib

@@ -10,6 +10,6 @@ def fatal_for(clip, crops, work):
     """Dies on one clip; reports any others as written."""
     if any(one.id == clip for one in crops):
         os._exit(1)
-    from extract.outcome import Report
+    from extract.extracted import Report
 
     return Report(tuple(one.id for one in crops), (), (), (), len(crops), 0, 0.0)

@@ -10,13 +10,15 @@ from functools import partial
 
 import dask
 import distributed  # noqa: F401 (before dask.config.set: it brings its own defaults)
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from deadly_tasks import fatal_for
 
 import stores
 from extract.corpora import Crops
-from extract.worklist import look
+from extract.fingerprint import Source
+from extract.worklist import Worklist
 from pipeline import cluster
 from pipeline.cli import facets
 from pipeline.cluster import Cluster
@@ -145,12 +147,12 @@ def test_a_clip_that_kills_every_worker_fails_alone(tmp_path, monkeypatch):
     # One worker, and the fatal clip last: a worker imports torch for its first report.
     crops = [Crops(f"clip{number}", [None] * 10) for number in range(4)]
     store = stores.create(tmp_path / "store", feature_spec(4))
-    monkeypatch.setattr("extract.engine.plan", lambda crops, *_: ([(clip, None) for clip in crops], [], []))
+    todo = Worklist(tuple((clip, Source("", np.ones(10, bool))) for clip in crops), (), ())
     monkeypatch.setattr(extraction, "extract_task", partial(fatal_for, "clip3"))
     work = Work(load("smoke").features, store.path, 1)
     calls = []
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
-        report = extract_on(Cluster(workers=1), look(crops, store), work, lambda *call: calls.append(call))
+        report = extract_on(Cluster(workers=1), todo, work, lambda *call: calls.append(call))
     assert sorted(report.written) == ["clip0", "clip1", "clip2"]
     assert [clip.clip for clip in report.failed] == ["clip3"]
     assert "the workers that extract it die" in report.failed[0].reason

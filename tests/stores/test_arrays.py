@@ -3,7 +3,6 @@
 import multiprocessing
 import subprocess
 import sys
-import tempfile
 import textwrap
 import warnings
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -15,10 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import stores
-from stores import statistics
-from stores.arrays import dask_array, store_array
+from stores.arrays import store_array
 from stores.errors import StoreError
-from stores.statistics import Moments, fit_pca, histograms, moments, valid_share
+from stores.statistics import Moments, moments
 from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 BACKENDS = ("hdf5", "zarr")
@@ -49,14 +47,16 @@ def test_a_dask_array_is_lazy_chunked_by_frames_and_equal(tmp_path, backend):
     store = stores.create(tmp_path / "store", feature_spec(8), backend)
     arrays = feature_arrays(1000, store.spec)
     store.write("a", arrays)
-    lazy = dask_array(store, "a", frames_per_task=400)
+    lazy = store_array(store, clips=["a"], frames_per_task=400)
     assert lazy.chunks == ((400, 400, 200), (8,))
     assert lazy.dtype == np.float16
     np.testing.assert_array_equal(lazy.compute(scheduler="threads"), arrays["features"])
     np.testing.assert_array_equal(
         lazy[395:405, 2:4].compute(scheduler="sync"), arrays["features"][395:405, 2:4]
     )
-    np.testing.assert_array_equal(dask_array(store, "a", "valid").compute(scheduler="sync"), arrays["valid"])
+    np.testing.assert_array_equal(
+        store_array(store, "valid", ["a"]).compute(scheduler="sync"), arrays["valid"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_dask_array_is_lazy_chunked_by_frames_and_equal(tmp_path, backend):
 def test_a_dask_array_is_indexed_like_the_array_it_stands_for(store, key):
     arrays = feature_arrays(1000, store.spec)
     store.write("a", arrays)
-    lazy = dask_array(store, "a", frames_per_task=400)
+    lazy = store_array(store, clips=["a"], frames_per_task=400)
     np.testing.assert_array_equal(lazy[key].compute(scheduler="sync"), arrays["features"][key])
 
 
@@ -102,9 +102,9 @@ def test_valid_frames_only_have_a_known_shape_and_are_indexed_like_an_array(tmp_
 def test_arrays_of_other_blocks_or_other_contents_are_never_taken_for_each_other(tmp_path):
     store, _, _ = filled(tmp_path, frames=(9, 9))
     names = {store_array(store, frames_per_task=5).name, store_array(store).name}
-    names |= {dask_array(store, "clip0").name, dask_array(store, "clip1").name}
+    names |= {store_array(store, clips=["clip0"]).name, store_array(store, clips=["clip1"]).name}
     store.write("clip0", feature_arrays(9, store.spec, 7))
-    names.add(dask_array(store, "clip0").name)
+    names.add(store_array(store, clips=["clip0"]).name)
     assert len(names) == 5
 
 
@@ -162,12 +162,6 @@ def assert_right(store, features, valid):
     np.testing.assert_array_equal(found.zeros, (known == 0).sum(axis=0))
     assert found.dead.tolist() == [0]
     assert found.zero_share == (known == 0).mean()
-    assert valid_share(store) == valid.mean()
-    counts, edges = histograms(store, 10, (0.0, 4.0), frames_per_task=100)
-    for column, values in zip(counts, known.T, strict=True):
-        expected, expected_edges = np.histogram(values, 10, (0.0, 4.0))
-        np.testing.assert_array_equal(column, expected)
-        np.testing.assert_array_equal(edges, expected_edges)
     # A different order of the same blocks would already differ in the last bits.
     with dask.config.set(scheduler="synchronous"):
         alone = moments(store, frames_per_task=100)
@@ -206,8 +200,6 @@ def test_moments_of_a_store_without_a_valid_frame_are_refused(store):
     store.write("a", arrays)
     with pytest.raises(StoreError, match="no valid frame"):
         moments(store)
-    assert valid_share(store) == 0.0
-    assert not histograms(store, 3, (0.0, 1.0))[0].any()
 
 
 def test_moments_of_chosen_clips_are_of_these_alone(tmp_path):
@@ -215,114 +207,6 @@ def test_moments_of_chosen_clips_are_of_these_alone(tmp_path):
     found = moments(store, clips=["clip3", "clip0"])
     known = np.concatenate([features[-90:][valid[-90:]], features[:5][valid[:5]]]).astype(np.float64)
     np.testing.assert_allclose(found.mean, known.mean(axis=0), rtol=1e-13, atol=1e-13)
-
-
-@settings(deadline=None, max_examples=25)
-@given(
-    bins=st.integers(1, 40),
-    limits=st.tuples(st.integers(-8, 3), st.integers(4, 30)),
-    values=st.lists(st.floats(-9, 31, width=16), min_size=1, max_size=60),
-)
-def test_histograms_count_borders_and_outsiders_as_numpy_does(bins, limits, values):
-    features = np.array(values, np.float16).reshape(-1, 1)
-    arrays = {"features": features, "frame": np.arange(len(features), dtype=np.int32)}
-    with tempfile.TemporaryDirectory() as folder:
-        store = stores.create(folder, feature_spec(1))
-        store.write("a", {**arrays, "valid": np.ones(len(features), bool)})
-        with dask.config.set(scheduler="synchronous"):
-            counts, edges = histograms(store, bins, limits)
-    expected, expected_edges = np.histogram(features.astype(np.float64), bins, limits)
-    np.testing.assert_array_equal(counts[0], expected)
-    np.testing.assert_array_equal(edges, expected_edges)
-
-
-@pytest.mark.parametrize("limits", [(1.0, 0.0), (0.0, np.inf)])
-def test_histograms_need_finite_ascending_limits(store, limits):
-    with pytest.raises(ValueError, match="range"):
-        histograms(store, 3, limits)
-
-
-def structured(folder, frames=(300, 40, 500), dim=12, rank=4):
-    """A store whose features lie near a plane of some axes of clearly different length."""
-    random = np.random.default_rng(0)
-    axes = np.linalg.qr(random.standard_normal((dim, rank)))[0] * [8.0, 4.0, 2.0, 1.0]
-    store = stores.create(folder / "pca", feature_spec(dim, "float32"))
-    known = []
-    for number, length in enumerate(frames):
-        arrays = feature_arrays(length, store.spec, number)
-        features = random.standard_normal((length, rank)) @ axes.T + 3
-        features += random.standard_normal((length, dim)) * 0.01
-        features[~arrays["valid"]] = 0
-        arrays["features"] = features.astype(np.float32)
-        store.write(f"clip{number}", arrays)
-        known.append(arrays["features"][arrays["valid"]].astype(np.float64))
-    return store, np.concatenate(known)
-
-
-def test_principal_axes_are_those_of_all_valid_frames_in_memory(tmp_path):
-    from sklearn.decomposition import PCA
-
-    store, known = structured(tmp_path)
-    exact = PCA(4, svd_solver="full").fit(known)
-    found = fit_pca(store, 4, batch_frames=64)
-    assert (found.frames, found.components.shape) == (len(known), (4, 12))
-    assert np.abs((found.components * exact.components_).sum(axis=1)).min() > 0.9999
-    np.testing.assert_allclose(found.mean, exact.mean_, rtol=1e-12)
-    np.testing.assert_allclose(found.explained_variance, exact.explained_variance_, rtol=1e-3)
-
-
-def test_all_principal_axes_together_are_exact_whatever_the_batches(tmp_path):
-    from sklearn.decomposition import PCA
-
-    store, known = structured(tmp_path)
-    exact = PCA(12, svd_solver="full").fit(known)
-    for batch_frames in (1, 100, 10_000):
-        found = fit_pca(store, 12, batch_frames=batch_frames)
-        np.testing.assert_allclose(found.explained_variance, exact.explained_variance_, rtol=1e-8)
-        rebuilt = (found.components.T * found.explained_variance) @ found.components
-        np.testing.assert_allclose(rebuilt, np.cov(known.T), atol=1e-9)
-
-
-def test_a_fit_is_repeatable_and_says_what_it_was_fitted_on(tmp_path):
-    store, _ = structured(tmp_path)
-    one, two = (fit_pca(store, 3, ["clip2", "clip0"], batch_frames=50) for _ in range(2))
-    assert one.components.tobytes() == two.components.tobytes()
-    assert one.spec_sha256 == store.spec.digest()
-    assert list(one.clips.items()) == [
-        (clip, store.record(clip).arrays["features"].sha256) for clip in ("clip2", "clip0")
-    ]
-
-
-@pytest.mark.parametrize("frames", [64, 65, 100, 127, 128, 129, 700])
-def test_no_batch_has_fewer_frames_than_there_are_components(tmp_path, monkeypatch, frames):
-    store = stores.create(tmp_path / "store", feature_spec(64))
-    arrays = feature_arrays(frames, store.spec)
-    arrays["valid"][:] = True
-    store.write("a", arrays)
-    seen, whole = [], statistics._batches
-
-    def spy(*arguments):
-        for batch in whole(*arguments):
-            seen.append(len(batch))
-            yield batch
-
-    monkeypatch.setattr(statistics, "_batches", spy)
-    fit_pca(store, 64, batch_frames=10)
-    assert sum(seen) == frames
-    assert 64 <= min(seen) <= max(seen) < 128
-
-
-@pytest.mark.parametrize("components", [0, 9, 7])
-def test_components_that_the_frames_cannot_span_are_refused(store, components):
-    arrays = feature_arrays(7, store.spec)
-    arrays["valid"][3:] = False
-    arrays["features"][3:] = 0
-    arrays["valid"][:3] = True
-    store.write("a", arrays)
-    with pytest.raises(
-        StoreError, match=f"{components} components of 3 valid frames of 8 .* expected 1 to 3"
-    ):
-        fit_pca(store, components)
 
 
 def test_moments_of_a_store_take_the_memory_of_some_blocks(tmp_path):
@@ -347,7 +231,7 @@ def test_moments_of_a_store_take_the_memory_of_some_blocks(tmp_path):
     assert float(run.stdout) < 16  # MiB more for 48 MiB more of features
 
 
-def test_importing_stores_imports_neither_dask_nor_scikit_learn():
-    code = "import sys, stores; print(sorted({'dask', 'sklearn', 'distributed'} & sys.modules.keys()))"
+def test_importing_stores_imports_neither_dask_nor_pandas():
+    code = "import sys, stores; print(sorted({'dask', 'pandas', 'distributed'} & sys.modules.keys()))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert run.stdout.strip() == "[]"

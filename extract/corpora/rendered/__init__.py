@@ -1,6 +1,6 @@
 """The embedded corpus: rendered faces in Aff-Wild2's exact layout, with its warts and the complete truth.
 
-Not a substitute for real data: it shows that the pipeline works and what it costs, not what faces mean.
+It shows that the pipeline works and what it costs; it says nothing about real faces.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """How a face moves and what it means: AU trajectories, expression prototypes, valence and arousal.
 
-Not a model of emotion: a fixed rule that makes labels learnable from faces and hard in the usual ways.
+A fixed rule makes labels that can be learnt from faces and are hard in the usual ways; it models no emotion.
 
 Prototypes follow the emotion combinations of EMFACS (Friesen & Ekman, 1983) as far as the 12 ABAW AUs reach.
 """

@@ -1,7 +1,4 @@
-"""How a face is filmed: pose, blinks, light, camera noise and things that get in the way.
-
-Not drawing: it only fills the ``Shot`` of each frame.
-"""
+"""How a face is filmed: pose, blinks, light, camera noise and things that get in the way."""
 
 from dataclasses import dataclass, replace
 

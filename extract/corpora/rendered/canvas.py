@@ -1,7 +1,4 @@
-"""The drawing board of the face renderer: head pose, polygons, and the camera that photographs them.
-
-Not a face: ``face`` decides which polygons there are.
-"""
+"""The drawing board of the face renderer: head pose, polygons, and the camera that photographs them."""
 
 from dataclasses import dataclass
 

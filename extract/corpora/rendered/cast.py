@@ -1,6 +1,6 @@
 """The cast list of the embedded corpus: its clips, who is in them, what is annotated, which warts.
 
-Not drawing: everything here is decided from the seed before the first picture is made.
+Everything here is decided from the seed before the first picture is made.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
 """Draws one face: 12 action units move its parts, an identity shapes it, a camera takes it.
 
-Not a photograph: parts are flat polygons with folds, drawn large enough to be seen at 112 pixels.
+Parts are flat polygons with folds, drawn large enough to be seen at 112 pixels.
 
 What each AU moves follows the Facial Action Coding System (Ekman & Friesen, 1978).
 """

@@ -1,6 +1,6 @@
 """Who is drawn: the shape, colours and accessories of one synthetic person, fixed over all their clips.
 
-Not expression: nothing here moves from frame to frame.
+Nothing here moves from frame to frame.
 """
 
 import hashlib
