@@ -69,7 +69,7 @@ def test_an_interrupted_rendering_is_taken_up_and_ends_in_the_same_files(three, 
 
 
 def test_a_rendering_killed_while_it_writes_its_plan_is_taken_up(tmp_path, monkeypatch):
-    def killed(*arguments):
+    def killed(*arguments, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
