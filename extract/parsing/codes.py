@@ -114,13 +114,15 @@ def read(path: Path, layout: Layout) -> Codes:
     return parse(path, text.lines(path), 1, 1, layout)
 
 
-def check_ends(files: Sequence[Codes]) -> None:
-    """Passes if the files of one video end within ``ROW_TOLERANCE`` frames of each other.
+def read_units(paths: Mapping[str, Path], layout: Layout) -> dict[str, Codes]:
+    """Reads the files of one video, one per action unit.
 
     Raises:
-        CorpusError: names the first row beyond the end of another file.
+        CorpusError: a file does not follow the layout, or ends more than ``ROW_TOLERANCE`` frames before
+            another; names the first row beyond its end.
     """
-    shortest, longest = min(files, key=_end), max(files, key=_end)
+    files = {unit: read(path, layout) for unit, path in paths.items()}
+    shortest, longest = (choose(files.values(), key=lambda file: file.end) for choose in (min, max))
     if longest.end - shortest.end > ROW_TOLERANCE:
         msg = (
             f"{longest.beyond(shortest.end + ROW_TOLERANCE)}: beyond the end of {shortest.path}, whose last "
@@ -128,10 +130,7 @@ def check_ends(files: Sequence[Codes]) -> None:
             f"{ROW_TOLERANCE}; one of the files is of another video or cut short: restore it from the release"
         )
         raise CorpusError(msg)
-
-
-def _end(codes: Codes) -> int:
-    return codes.end
+    return files
 
 
 def intensities(threshold: int) -> dict[int, int]:

@@ -13,10 +13,10 @@ def fault(path: Path, line: int, found: str, expected: str) -> CorpusError:
     )
 
 
-def stranger(path: Path, corpus: str, expected: str) -> CorpusError:
-    """Returns the error that a file or folder is none of a corpus."""
+def stranger(path: Path, what: str, expected: str) -> CorpusError:
+    """Returns the error that a file or folder is not what it should be, such as ``file of BP4D``."""
     return CorpusError(
-        f"{path}: not of {corpus}; expected {expected}: rename or remove it, or restore it from the release"
+        f"{path}: no {what}; expected {expected}: rename or remove it, or restore it from the release"
     )
 
 

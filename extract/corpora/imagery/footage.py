@@ -243,3 +243,14 @@ def length(footage: Footage, last: Codes, slack: int | None) -> int:
         )
         raise CorpusError(msg)
     return max(last.end, len(footage.frames), footage.end or 0)
+
+
+def unit_labels(
+    footage: Footage, files: Mapping[str, Codes], aus: Sequence[str], slack: int | None
+) -> Labels:
+    """Returns the labels of a clip from a file of codes per action unit; ``slack`` as for ``length``."""
+    last = max(files.values(), key=lambda file: file.end)
+    labels = Labels.unknown(length(footage, last, slack), len(aus))
+    for unit, file in files.items():
+        labels.au[file.frames, aus.index(unit)] = file.values[:, 0]
+    return labels

@@ -27,8 +27,6 @@ from extract.corpora.imagery import footage
 from extract.corpora.imagery.footage import CROPPED, Reading
 from extract.parsing import codes, faults, text
 from extract.parsing.codes import Codes
-from extract.parsing.faults import found_in
-from stores.errors import CorpusError
 
 FPS = 25.0
 """Assumed: neither files nor pictures say."""
@@ -72,23 +70,17 @@ def load(root: Path, edition: str) -> Corpus:
 def _files(root: Path) -> dict[str, Path]:
     """Clip -> its annotation."""
     found: dict[str, Path] = {}
-    for path in sorted([*root.glob(f"{_CLIP}/*.json"), *root.glob(f"*/{_CLIP}/*.json")]):
-        if path.name.startswith(".") or path.relative_to(root).parts[0] in CROPPED:
+    for path in sorted(faults.visible(root, f"{_CLIP}/*.json") + faults.visible(root, f"*/{_CLIP}/*.json")):
+        if path.relative_to(root).parts[0] in CROPPED:
             continue
         clip = path.parent.name
         if path.stem != clip:
-            msg = f"{path}: no file of AFEW-VA; expected {clip}.json here: restore it from the release"
-            raise CorpusError(msg)
+            raise faults.stranger(path, "file of AFEW-VA", f"{clip}.json here")
         if clip in found:
-            msg = f"{path} and {found[clip]} annotate one clip: keep one of them"
-            raise CorpusError(msg)
+            raise faults.rival(path, found[clip], f"the clip {clip}")
         found[clip] = path
     if not found:
-        msg = (
-            f"no clip in {root} (found {found_in(root)}): expected 001/001.json and so on, in it or in the "
-            "folders of the archives; check corpus.root"
-        )
-        raise CorpusError(msg)
+        raise faults.lacking(root, "clip", "001/001.json and so on, in it or in the folders of the archives")
     return found
 
 

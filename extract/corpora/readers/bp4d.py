@@ -26,7 +26,7 @@ from extract.corpora.imagery import footage
 from extract.corpora.imagery.footage import Reading
 from extract.parsing import codes, faults, text
 from extract.parsing.codes import Codes, Layout
-from extract.parsing.faults import found_in, some
+from extract.parsing.faults import some
 from stores.errors import CorpusError
 
 FPS = 25.0
@@ -100,17 +100,12 @@ def _names(units: list[int]) -> str:
 
 def _coded(folder: Path) -> list[Path]:
     """The files of occurrence codes."""
-    paths = [path for path in sorted(folder.glob("*.csv")) if not path.name.startswith(".")]
+    paths = faults.visible(folder, "*.csv")
     if not paths:
-        msg = (
-            f"no label in {folder} (found {found_in(folder)}): expected F001_T1.csv and so on, directly "
-            "in it, as the release has them; check corpus.root"
-        )
-        raise CorpusError(msg)
+        raise faults.lacking(folder, "label", "F001_T1.csv and so on, directly in it")
     for path in paths:
         if _VIDEO.fullmatch(path.stem) is None:
-            msg = f"{path}: no file of BP4D; expected names F001_T1.csv to M018_T8.csv: remove or rename it"
-            raise CorpusError(msg)
+            raise faults.stranger(path, "file of BP4D", "names F001_T1.csv to M018_T8.csv")
     return paths
 
 
@@ -139,17 +134,13 @@ def _intensities(root: Path, grades: dict[int, int]) -> dict[str, dict[int, Code
     layout = Layout(codes.NUMBER, 1, {**grades, _UNKNOWN: -1}, ",", expected)
     found: dict[str, dict[int, Codes]] = defaultdict(dict)
     for folder in [root / name / unit for name in _INTENSITY for unit in GRADED]:
-        for path in sorted(folder.glob("*.csv")):
-            if path.name.startswith("."):
-                continue
+        for path in faults.visible(folder, "*.csv"):
             video = path.stem.removesuffix(f"_{folder.name}")
             if _VIDEO.fullmatch(video) is None or video == path.stem:
-                msg = f"{path}: no file of BP4D; expected F001_T1_{folder.name}.csv: remove or rename it"
-                raise CorpusError(msg)
+                raise faults.stranger(path, "file of BP4D", f"F001_T1_{folder.name}.csv")
             file = codes.read(path, layout)
             if (other := found[video].setdefault(int(folder.name[2:]), file)) is not file:
-                msg = f"{path} and {other.path} are both of {folder.name} of {video}: keep one of them"
-                raise CorpusError(msg)
+                raise faults.rival(path, other.path, f"{folder.name} of {video}")
     if not found:
         places = " or ".join(str(root / name) for name in _INTENSITY)
         msg = (

@@ -27,8 +27,7 @@ from extract.corpora.imagery import footage
 from extract.corpora.imagery.footage import Reading
 from extract.parsing import codes, faults, text
 from extract.parsing.codes import Codes
-from extract.parsing.faults import found_in, some
-from stores.errors import CorpusError
+from extract.parsing.faults import some
 
 EXPRESSIONS = ("neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise")
 """By their number in the files; no file of the release has 0."""
@@ -72,11 +71,8 @@ def load(root: Path, edition: str, *, au_threshold: int = 1) -> Corpus:
     place = footage.find(root, ("cohn-kanade-images",), 2)
     emotion_files, facs_files = _files(root / "Emotion"), _files(root / "FACS")
     if not emotion_files and not facs_files:
-        msg = (
-            f"no label in {root} (found {found_in(root)}): expected Emotion/S005/001/..._emotion.txt or "
-            "FACS/S005/001/..._facs.txt as the release has them; check corpus.root"
-        )
-        raise CorpusError(msg)
+        expected = "Emotion/S005/001/..._emotion.txt or FACS/S005/001/..._facs.txt"
+        raise faults.lacking(root, "label", expected)
     coded = {clip: _facs(path) for clip, path in facs_files.items()}
     units = sorted({unit for facs in coded.values() for unit in facs.intensities})
 
@@ -120,20 +116,15 @@ def _files(folder: Path) -> dict[str, Path]:
     """Sequence -> the file of its peak."""
     suffix = folder.name.lower()
     found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*/*/*.txt")):
-        if path.name.startswith("."):
-            continue
+    for path in faults.visible(folder, "*/*/*.txt"):
         match = _FILE.fullmatch(path.name)
         expected = (*path.parts[-3:-1], suffix)
         if match is None or (match[2], match[3], match[5]) != expected or int(match[4]) == 0:
-            msg = (
-                f"{path}: no file of CK+; expected names such as S005/001/S005_001_00000011_{suffix}.txt: "
-                "restore the folder from the release"
+            raise faults.stranger(
+                path, "file of CK+", f"names such as S005/001/S005_001_00000011_{suffix}.txt"
             )
-            raise CorpusError(msg)
         if match[1] in found:
-            msg = f"{path} and {found[match[1]]} are both of the sequence {match[1]}: keep one of them"
-            raise CorpusError(msg)
+            raise faults.rival(path, found[match[1]], f"the sequence {match[1]}")
         found[match[1]] = path
     return found
 

@@ -19,12 +19,12 @@ import re
 from pathlib import Path
 
 from extract.corpora import notes as noting
-from extract.corpora.clip import Corpus, Labels
+from extract.corpora.clip import Corpus
 from extract.corpora.imagery import footage
 from extract.corpora.imagery.footage import Reading
-from extract.parsing import codes
+from extract.parsing import codes, faults
 from extract.parsing.codes import Codes, Layout
-from extract.parsing.faults import found_in, some
+from extract.parsing.faults import some
 from stores.errors import CorpusError
 
 AUS = ("AU1", "AU2", "AU4", "AU5", "AU6", "AU9", "AU12", "AU15", "AU17", "AU20", "AU25", "AU26")
@@ -35,6 +35,7 @@ SUBJECTS = 27
 _SLACK = 15
 """Pictures that may follow the last code: public code that counts them finds 4,854 or 4,855 in a video."""
 _OWN = ("Images", "images")
+_FOLDERS = "LeftVideoSN001_comp, RightVideoSN001_comp or SN001"
 _VIDEO = re.compile(r"(?:(Left|Right)Video)?(SN[0-9]{3})(?:_comp)?")
 _FILE = re.compile(r"(SN[0-9]{3})_au([0-9]{1,2})\.txt")
 
@@ -62,31 +63,22 @@ def load(root: Path, edition: str, *, au_threshold: int = 2) -> Corpus:
     if lacking := sorted(set(subjects) - {subject for _, subject, _ in videos}):
         msg = (
             f"{len(lacking)} annotated subjects have no folder in {place.folder}: {some(lacking)}; expected "
-            "LeftVideoSN001_comp, RightVideoSN001_comp or SN001: put their pictures there, or take their "
-            "labels away"
+            f"{_FOLDERS}: put their pictures there, or take their labels away"
         )
         raise CorpusError(msg)
 
     reading = Reading(place)
     read: dict[str, dict[str, Codes]] = {}
-    partial: list[str] = []
     for clip, subject, folder in videos:
         if subject not in subjects:
             continue
         if subject not in read:
-            read[subject] = {unit: codes.read(path, layout) for unit, path in subjects[subject].items()}
-            codes.check_ends(list(read[subject].values()))
-            partial += [subject] if len(read[subject]) < len(AUS) else []
-        files = read[subject]
+            read[subject] = codes.read_units(subjects[subject], layout)
         pictures = footage.read(place, folder, Path(folder), 1)
-        last = max(files.values(), key=lambda file: file.end)
-        labels = Labels.unknown(footage.length(pictures, last, _SLACK), len(AUS))
-        for unit, file in files.items():
-            labels.au[file.frames, AUS.index(unit)] = file.values[:, 0]
-        reading.add(clip, pictures, labels, subject, FPS)
+        reading.add(clip, pictures, footage.unit_labels(pictures, read[subject], AUS, _SLACK), subject, FPS)
 
     notes = [codes.intensity_note(au_threshold), *noting.count(len(subjects), SUBJECTS, "subjects")]
-    if partial:
+    if partial := [subject for subject, files in read.items() if len(files) < len(AUS)]:
         notes.append(f"{len(partial)} subjects have no file for some action units: {some(partial)}")
     if both := [clip.id for clip in reading.clips if clip.id.endswith("_right")]:
         notes.append(f"{len(both)} clips are of the right camera, of people whom the left may show as well")
@@ -96,45 +88,28 @@ def load(root: Path, edition: str, *, au_threshold: int = 2) -> Corpus:
 def _subjects(labels: Path) -> dict[str, dict[str, Path]]:
     """Subject -> action unit -> file."""
     subjects: dict[str, dict[str, Path]] = {}
-    for path in sorted(labels.glob("*/*.txt")):
-        if path.name.startswith("."):
-            continue
+    for path in faults.visible(labels, "*/*.txt"):
         match = _FILE.fullmatch(path.name)
         if match is None or match[1] != path.parent.name or f"AU{int(match[2])}" not in AUS:
-            msg = (
-                f"{path}: no file of DISFA; expected SN001/SN001_au1.txt and so on for "
-                f"{', '.join(AUS)}: restore the folder from the release"
-            )
-            raise CorpusError(msg)
+            expected = f"SN001/SN001_au1.txt and so on for {', '.join(AUS)}"
+            raise faults.stranger(path, "file of DISFA", expected)
         files = subjects.setdefault(match[1], {})
         if (other := files.setdefault(f"AU{int(match[2])}", path)) != path:
-            msg = f"{path} and {other} are both of AU{int(match[2])} of {match[1]}: keep one of them"
-            raise CorpusError(msg)
+            raise faults.rival(path, other, f"AU{int(match[2])} of {match[1]}")
     if not subjects:
-        msg = (
-            f"no label in {labels} (found {found_in(labels)}): expected SN001/SN001_au1.txt in it as the "
-            "release has them; check corpus.root"
-        )
-        raise CorpusError(msg)
+        raise faults.lacking(labels, "label", "SN001/SN001_au1.txt in it")
     return subjects
 
 
 def _videos(folder: Path) -> list[tuple[str, str, str]]:
     """Clip, subject and folder of every video, by the name of its folder."""
     videos: dict[str, tuple[str, str, str]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not path.is_dir():
-            continue
+    for path in faults.visible(folder, "*/"):
         match = _VIDEO.fullmatch(path.name)
         if match is None:
-            msg = (
-                f"{path}: no video of DISFA; expected LeftVideoSN001_comp, RightVideoSN001_comp or SN001: "
-                "rename or remove it"
-            )
-            raise CorpusError(msg)
+            raise faults.stranger(path, "video of DISFA", _FOLDERS)
         clip = match[2] + (f"_{match[1].lower()}" if match[1] else "")
         if clip in videos:
-            msg = f"{path} and {folder / videos[clip][2]} are both of the clip {clip}: keep one of them"
-            raise CorpusError(msg)
+            raise faults.rival(path, folder / videos[clip][2], f"the clip {clip}")
         videos[clip] = (clip, match[2], path.name)
     return list(videos.values())

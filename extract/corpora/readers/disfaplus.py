@@ -15,14 +15,13 @@ import re
 from pathlib import Path
 
 from extract.corpora import notes as noting
-from extract.corpora.clip import Corpus, Labels
+from extract.corpora.clip import Corpus
 from extract.corpora.imagery import footage
 from extract.corpora.imagery.footage import Reading
 from extract.corpora.readers.disfa import AUS
-from extract.parsing import codes
+from extract.parsing import codes, faults
 from extract.parsing.codes import Layout
-from extract.parsing.faults import found_in, some
-from stores.errors import CorpusError
+from extract.parsing.faults import some
 
 FPS = 20.0
 """As DISFA, unverified; the text files do not say."""
@@ -54,14 +53,10 @@ def load(root: Path, edition: str, *, au_threshold: int = 2) -> Corpus:
     trials = _trials(root / "Labels")
     for (subject, trial), paths in trials.items():
         clip = f"{subject}_{trial}"
-        files = {unit: codes.read(path, layout) for unit, path in paths.items()}
-        codes.check_ends(list(files.values()))
+        files = codes.read_units(paths, layout)
         partial += [clip] if len(files) < len(AUS) else []
         pictures = footage.read(place, clip, Path(subject, trial), 0)
-        last = max(files.values(), key=lambda file: file.end)
-        labels = Labels.unknown(footage.length(pictures, last, codes.ROW_TOLERANCE), len(AUS))
-        for unit, file in files.items():
-            labels.au[file.frames, AUS.index(unit)] = file.values[:, 0]
+        labels = footage.unit_labels(pictures, files, AUS, codes.ROW_TOLERANCE)
         reading.add(clip, pictures, labels, subject, FPS)
 
     subjects = {subject for subject, _ in trials}
@@ -74,26 +69,12 @@ def load(root: Path, edition: str, *, au_threshold: int = 2) -> Corpus:
 def _trials(labels: Path) -> dict[tuple[str, str], dict[str, Path]]:
     """Subject and trial -> action unit -> file."""
     trials: dict[tuple[str, str], dict[str, Path]] = {}
-    for path in sorted(labels.glob("*/*/*.txt")):
-        if path.name.startswith("."):
-            continue
+    for path in faults.visible(labels, "*/*/*.txt"):
         if path.stem not in AUS:
-            msg = (
-                f"{path}: no file of DISFA+; expected {', '.join(AUS)} as names: restore the folder from the "
-                "release"
-            )
-            raise CorpusError(msg)
+            raise faults.stranger(path, "file of DISFA+", f"{', '.join(AUS)} as names")
         if _SUBJECT.fullmatch(path.parts[-3]) is None:
-            msg = (
-                f"{path.parents[1]}: no subject of DISFA+; expected SN001 and so on, people of DISFA: "
-                "rename or remove it"
-            )
-            raise CorpusError(msg)
+            raise faults.stranger(path.parents[1], "subject of DISFA+", "SN001 and so on, people of DISFA")
         trials.setdefault((path.parts[-3], path.parts[-2]), {})[path.stem] = path
     if not trials:
-        msg = (
-            f"no label in {labels} (found {found_in(labels)}): expected SN001/A1_AU1_TrailNo_1/AU1.txt in "
-            "it as the release has them; check corpus.root"
-        )
-        raise CorpusError(msg)
+        raise faults.lacking(labels, "label", "SN001/A1_AU1_TrailNo_1/AU1.txt in it")
     return trials
