@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config, Training
+from pipeline.config.streams import MAKERS
 from pipeline.rows import sweep_rows
 from stores.errors import ConfigError
 
@@ -27,12 +28,13 @@ def packaged_path(name: str) -> Path:
     return Path(str(resources.files("pipeline").joinpath("configs", f"{name}.yaml")))
 
 
-def load(source: str | Path = DEFAULT, settings: Sequence[str] = ()) -> Config:
+def load(source: str | Path = DEFAULT, settings: Sequence[str] = (), device: str | None = None) -> Config:
     """Reads a configuration.
 
     Args:
         source: a YAML file, or the name of a packaged configuration, one of ``PACKAGED``.
         settings: changes such as ``training.epochs=3``, applied in order; the value is YAML.
+        device: where to compute, for all streams and the training, instead of the configuration's devices.
 
     Raises:
         ConfigError: no such file, not YAML, a key that does not exist (the nearest one is named) or a value
@@ -60,6 +62,11 @@ def load(source: str | Path = DEFAULT, settings: Sequence[str] = ()) -> Config:
         msg = f"{path}: expected a mapping with the keys {', '.join(Config.model_fields)}"
         raise ConfigError(msg)
     changed = [apply(raw, setting) for setting in settings]
+    if device is not None:
+        streams = raw.get("streams")
+        places = [f"streams.{name}" for name in streams] if isinstance(streams, dict) else []
+        settings = (*settings, *(f"{place}.device={device}" for place in (*places, "training")))
+        changed += [apply(raw, setting) for setting in settings[len(changed) :]]
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -73,7 +80,8 @@ def load(source: str | Path = DEFAULT, settings: Sequence[str] = ()) -> Config:
             problems.append(f"{where}: {describe(problem)}")
         raise ConfigError("; ".join(problems)) from None
     try:
-        sweep_rows(config)
+        if config.sweep is not None:
+            sweep_rows(config)
     except ConfigError as error:
         msg = f"{path}:{line_of(root, ('sweep',))}: {error}"
         raise ConfigError(msg) from None
@@ -102,6 +110,9 @@ def apply(raw: dict[str, Any], setting: str) -> tuple[str, ...]:
         if not isinstance(node, dict):
             msg = f"--set {setting}: {'.'.join(keys[: i + 1])} is {node!r}, not a section"
             raise ConfigError(msg)
+    if len(keys) == 3 and keys[0] == "streams" and keys[2] == "store":
+        for name in MAKERS & node.keys():  # a store that is given takes the place of its making
+            del node[name]
     node[keys[-1]] = value
     return keys
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import stores
 from pipeline.workdir import WorkDir
@@ -10,8 +11,6 @@ from stores.documents import Json
 from stores.errors import SpecMismatch, StoreError
 
 TRAIN, SCORED = "train", "validation"
-STREAM = "face"
-"""The name of the stream of an experiment that has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,66 +40,86 @@ def open_data(place: WorkDir) -> Data:
     """Opens the stores of an experiment.
 
     Raises:
-        StoreError: a store is absent, or lacks clips or frames that the other one has; says what to run.
+        StoreError: a store is absent, or lacks clips or frames that another one has; says what to run.
         SpecMismatch: a store is of the wrong kind.
     """
-    features, labels = open_stores(place)
-    feature_spec, label_spec = features.spec, labels.spec
-    if not isinstance(feature_spec, FeatureSpec) or not isinstance(label_spec, LabelSpec):
-        msg = (
-            f"{place.features} holds {feature_spec.kind} and {place.labels} holds {label_spec.kind}:"
-            " expected features and labels; give another --work, or another features.store"
-        )
+    labels = open_store(place.labels, "run facets features first, with the same options")
+    label_spec = labels.spec
+    if not isinstance(label_spec, LabelSpec):
+        msg = f"{place.labels} holds {label_spec.kind}: expected labels; give another --work"
         raise SpecMismatch(msg)
     records = records_of(labels)
-    sources = {clip: features.record(clip) for clip in records if features.has(clip)}
-    wrong = disagreements(sources, records, place)
-    missing = [clip for clip in wrong if clip not in sources]
+    streams, specs, digests = {}, {}, {}
+    for name in place.streams:
+        streams[name], specs[name] = open_stream(place, name)
+        sources = {clip: streams[name].record(clip) for clip in records if streams[name].has(clip)}
+        require_agreement(sources, records, place, name)
+        # The arrays and not what they were made from: copying a corpus changes its time stamps, not a result.
+        vectors = {clip: digests_of(source) for clip, source in sources.items()}
+        digests[name] = documents.digest({"spec": specs[name].digest(), "clips": vectors})
+    annotations: dict[str, Json] = {
+        clip: [digests_of(record), {name: record.attrs.get(name) for name in ("static", "weight")}]
+        for clip, record in records.items()
+    }
+    digest = documents.digest({"spec": label_spec.digest(), "clips": annotations})
+    return Data(streams, labels, specs, label_spec, records, digest, digests)
+
+
+def open_stream(place: WorkDir, name: str) -> tuple[Store, FeatureSpec]:
+    """Opens the feature store of a stream.
+
+    Raises:
+        StoreError: it is absent or damaged; says what to run.
+        SpecMismatch: it is no feature store.
+    """
+    given = remedy(place, name) if name in place.given else "run facets features first, with the same options"
+    store = open_store(place.streams[name], given)
+    if not isinstance(store.spec, FeatureSpec):
+        msg = (
+            f"stream {name}: {place.streams[name]} holds {store.spec.kind}: expected features; give another"
+            f" --work, or another streams.{name}.store"
+        )
+        raise SpecMismatch(msg)
+    return store, store.spec
+
+
+def open_store(path: Path, otherwise: str) -> Store:
+    """Opens a store, whatever it holds.
+
+    Raises:
+        StoreError: it is damaged, or absent; then ``otherwise`` says what to run.
+    """
+    if not (path / "store.json").exists():
+        msg = f"no store in {path}: {otherwise}"
+        raise StoreError(msg)
+    return stores.open(path)
+
+
+def require_agreement(
+    features: Mapping[str, Record], labels: Mapping[str, Record], place: WorkDir, name: str
+) -> None:
+    """Makes sure that all labelled clips have features of a stream, of as many frames.
+
+    Raises:
+        StoreError: names the first clip that has not, and says what to run.
+    """
+    wrong = disagreements(features, labels, place, name)
+    missing = [clip for clip in wrong if clip not in features]
     if missing:
         some = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
         msg = (
-            f"{len(missing)} of {len(records)} labelled clips have no features in {place.features} ({some}):"
-            f" {remedy(place)}"
+            f"{len(missing)} of {len(labels)} labelled clips have no features in {place.streams[name]}"
+            f" ({some}): {remedy(place, name)}"
         )
         raise StoreError(msg)
     for clip, difference in wrong.items():
         msg = f"clip {clip} has {difference}"
         raise StoreError(msg)
-    # The arrays and not what they were made from: copying a corpus changes its time stamps, not a result.
-    vectors = {clip: digests_of(source) for clip, source in sources.items()}
-    annotations: dict[str, Json] = {
-        clip: [digests_of(record), {name: record.attrs.get(name) for name in ("static", "weight")}]
-        for clip, record in records.items()
-    }
-    return Data(
-        {STREAM: features},
-        labels,
-        {STREAM: feature_spec},
-        label_spec,
-        records,
-        documents.digest({"spec": label_spec.digest(), "clips": annotations}),
-        {STREAM: documents.digest({"spec": feature_spec.digest(), "clips": vectors})},
-    )
 
 
 def digests_of(record: Record) -> dict[str, Json]:
     """Returns the digest of each array of a clip."""
     return {name: array.sha256 for name, array in record.arrays.items()}
-
-
-def open_stores(place: WorkDir) -> tuple[Store, Store]:
-    """Opens the feature store and the label store, whatever they hold.
-
-    Raises:
-        StoreError: one is absent or damaged; says what to run.
-    """
-    for path in (place.features, place.labels):
-        if not (path / "store.json").exists():
-            given = place.imported and path == place.features
-            what = remedy(place) if given else "run facets features first, with the same options"
-            msg = f"no store in {path}: {what}"
-            raise StoreError(msg)
-    return stores.open(place.features), stores.open(place.labels)
 
 
 def records_of(labels: Store) -> dict[str, Record]:
@@ -110,24 +129,25 @@ def records_of(labels: Store) -> dict[str, Record]:
 
 
 def disagreements(
-    features: Mapping[str, Record], labels: Mapping[str, Record], place: WorkDir
+    features: Mapping[str, Record], labels: Mapping[str, Record], place: WorkDir, name: str
 ) -> dict[str, str]:
     """Returns label clip -> how its features differ: there are none, or of another number of frames."""
     wrong = {}
+    path, what = place.streams[name], remedy(place, name)
     for clip, record in labels.items():
         if clip not in features:
-            wrong[clip] = f"no features in {place.features}: {remedy(place)}"
+            wrong[clip] = f"no features in {path}: {what}"
         elif features[clip].frames != record.frames:
             wrong[clip] = (
-                f"{features[clip].frames} frames in {place.features}, but {record.frames} in {place.labels}:"
-                + ("" if place.imported else " the corpus changed;")
-                + f" {remedy(place)}"
+                f"{features[clip].frames} frames in {path}, but {record.frames} in {place.labels}:"
+                + ("" if name in place.given else " the corpus changed;")
+                + f" {what}"
             )
     return wrong
 
 
-def remedy(place: WorkDir) -> str:
-    """Returns what to run where the features do not fit the labels."""
-    if place.imported:
-        return f"run facets import SOURCE {place.features} --like {place.labels}"
+def remedy(place: WorkDir, name: str) -> str:
+    """Returns what to run if the features of a stream do not fit the labels."""
+    if name in place.given:
+        return f"run facets import SOURCE {place.streams[name]} --like {place.labels}"
     return "run facets features"

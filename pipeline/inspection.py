@@ -50,7 +50,7 @@ class WorkInfo:
     Attributes:
         name: of the experiment.
         place: its paths.
-        features: the feature store, if it is there.
+        features: stream -> its feature store, if it is there.
         labels: the label store, if it is there.
         runs: status to number of planned runs, or why there is no plan yet.
         tables: names of the tables that were written.
@@ -58,7 +58,7 @@ class WorkInfo:
 
     name: str
     place: WorkDir
-    features: StoreInfo | None
+    features: dict[str, StoreInfo | None]
     labels: StoreInfo | None
     runs: dict[str, int] | str
     tables: tuple[str, ...]
@@ -66,7 +66,7 @@ class WorkInfo:
     @property
     def stores(self) -> list[StoreInfo]:
         """The stores that are there."""
-        return [store for store in (self.features, self.labels) if store]
+        return [store for store in (*self.features.values(), self.labels) if store]
 
 
 def describe_store(path: Path, *, statistics: bool = False) -> StoreInfo:
@@ -94,12 +94,14 @@ def describe_work(config: Config, place: WorkDir, *, statistics: bool = False) -
     Raises:
         StoreError: a store is there and cannot be opened, or as ``describe_store``.
     """
-    features, labels = (
-        describe_store(path, statistics=wanted) if (path / "store.json").exists() else None
-        for path, wanted in ((place.features, statistics), (place.labels, False))
-    )
+    features = {name: _store_at(path, statistics=statistics) for name, path in place.streams.items()}
+    labels = _store_at(place.labels)
     tables = tuple(sorted(path.name for path in place.table.glob("table*")))
     return WorkInfo(config.name, place, features, labels, count_runs(config, place), tables)
+
+
+def _store_at(path: Path, *, statistics: bool = False) -> StoreInfo | None:
+    return describe_store(path, statistics=statistics) if (path / "store.json").exists() else None
 
 
 def count_runs(config: Config, place: WorkDir) -> dict[str, int] | str:
@@ -137,7 +139,7 @@ def info_json(info: StoreInfo | WorkInfo) -> str:
         work = {
             "name": info.name,
             "corpus": str(info.place.corpus),
-            "features": str(info.place.features),
+            "features": {name: str(path) for name, path in info.place.streams.items()},
             "labels": str(info.place.labels),
             "runs": info.runs if known else None,
             "runs_unknown": None if known else str(info.runs),
@@ -190,7 +192,7 @@ def _work_lines(work: WorkInfo) -> list[str]:
     place = work.place
     rows = [("corpus", f"{place.corpus}" + ("" if place.corpus.is_dir() else ": not there yet"))]
     for name, path, info in (
-        ("features", place.features, work.features),
+        *(("features", path, work.features[name]) for name, path in place.streams.items()),
         ("labels", place.labels, work.labels),
     ):
         rows.append((name, f"{path}: {_summary(info.description) if info else 'not there yet'}"))

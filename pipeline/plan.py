@@ -178,7 +178,7 @@ def make_plan(config: Config, data: Data, before: Plan | None = None) -> Plan:
         ConfigError: the rows are not as ``pipeline.rows`` expects them, or there is nothing to halve.
         CorpusError: no clip is scored.
     """
-    wanted = config.sweep.folds
+    wanted = config.planned.folds
     folds = (
         (official(data.records),)
         if wanted is None
@@ -213,9 +213,9 @@ def made_by(config: Config) -> dict[str, str]:
     """Returns section of the configuration -> digest of its settings that decide a plan."""
     settings: dict[str, Json] = {
         "corpus": section(config),
-        "features": config.features.deciding(),
+        "streams": {name: stream.deciding() for name, stream in config.streams.items()},
         "training": config.training.deciding(),
-        "sweep": config.sweep.model_dump(mode="json"),
+        "sweep": config.planned.model_dump(mode="json"),
     }
     return {name: documents.digest(value) for name, value in settings.items()}
 
@@ -237,10 +237,10 @@ def planned_runs(
     runs = tuple(
         planned_run(row, seed, division, labels, features)
         for row in sweep_rows(config)
-        for seed in config.sweep.seeds
+        for seed in config.planned.seeds
         for division in folds
     )
-    return runs if config.sweep.halving is None else with_brackets(runs, config.sweep.halving)
+    return runs if config.planned.halving is None else with_brackets(runs, config.planned.halving)
 
 
 def planned_run(
@@ -263,6 +263,7 @@ def planned_run(
         seed=seed,
         training=row.training,
         settings=row.settings,
+        streams=row.streams,
         fold=division.fold,
     )
     found = identity(run, data_digests(labels, features, division, run.streams))

@@ -3,6 +3,7 @@
 Not the plan: seeds, run ids and groups are ``pipeline.plan``'s.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ class SweepRow:
         name: combination, then the settings that differ from the shared ones: ``A+AU+Attn lr=0.0003``.
         tasks: in the order V, A, AU, EXPR.
         attention: whether multi-task attention gates the heads; its kind is a setting.
+        streams: the streams that its runs read; empty for all.
         training: every setting but those that decide no result, as JSON values.
         settings: those of them that differ from the shared ones and can matter to this row.
     """
@@ -35,6 +37,7 @@ class SweepRow:
     name: str
     tasks: tuple[str, ...]
     attention: bool
+    streams: tuple[str, ...]
     training: Mapping[str, Json]
     settings: Mapping[str, Json]
 
@@ -48,7 +51,7 @@ def sweep_rows(config: Config) -> tuple[SweepRow, ...]:
         ConfigError: settings of a row do not go together, two rows that are spelt out are the same run, or
             nothing is left.
     """
-    sweep, shared = config.sweep, config.training
+    sweep, shared = config.planned, config.training
     spelt = [(f"sweep.rows.{i}", row) for i, row in enumerate(sweep.rows)]
     if sweep.product is not None:
         spelt = [("sweep.product", row) for row in sweep.product.rows()]
@@ -58,8 +61,8 @@ def sweep_rows(config: Config) -> tuple[SweepRow, ...]:
             raise ConfigError(msg)
     found: dict[bytes, tuple[str, SweepRow]] = {}
     for where, spelt_row in spelt:
-        row = resolve(spelt_row, shared, where)
-        key = documents.canonical([list(row.tasks), row.attention, deciding(row)])
+        row = resolve(spelt_row, shared, where, tuple(config.streams))
+        key = documents.canonical([list(row.tasks), row.attention, list(row.streams), deciding(row)])
         if key not in found:
             found[key] = (where, row)
         elif sweep.rows:
@@ -69,12 +72,25 @@ def sweep_rows(config: Config) -> tuple[SweepRow, ...]:
     return tuple(row for _, row in found.values())
 
 
-def resolve(row: Row, shared: Training, where: str) -> SweepRow:
-    """Returns a row with all its settings; ``where`` names it in the message of the error.
+def resolve(row: Row, shared: Training, where: str, known: Sequence[str]) -> SweepRow:
+    """Returns a row with all its settings.
+
+    Args:
+        row: as it is spelt.
+        shared: the settings of all rows.
+        where: what an error calls the row.
+        known: the streams of the experiment.
 
     Raises:
-        ConfigError: its settings do not go together with each other or with the shared ones.
+        ConfigError: its settings do not go together with each other or with the shared ones, or a stream is
+            unknown.
     """
+    if unknown := [name for name in row.streams if name not in known]:
+        like = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
+        hint = f"did you mean {like[0]!r}?" if like else f"expected some of {', '.join(known)}"
+        msg = f"{where}: row {'+'.join(row.tasks)}: no stream {unknown[0]!r}, {hint}"
+        raise ConfigError(msg)
+    streams = () if set(row.streams) == set(known) else row.streams
     own = own_settings(row)
     try:
         training = with_settings(shared, own).deciding()
@@ -96,13 +112,15 @@ def resolve(row: Row, shared: Training, where: str) -> SweepRow:
     kind = settings.pop("attention", training["attention"])
     if attention and kind != PLAIN_ATTENTION:
         name += f"({kind})"
+    if streams:
+        name += f" [{','.join(streams)}]"
     if "loss_weights" in settings:
         weights = {task: loss_weight(training, task) for task in row.tasks}
         settings["loss_weights"] = {t: w for t, w in weights.items() if w != loss_weight(base, t)}
     if "losses" in settings:
         settings["losses"] = differing(training, base, row.tasks)
     name += "".join(f" {key}={text_of(value)}" for key, value in settings.items())
-    return SweepRow(name, row.tasks, attention, training, settings)
+    return SweepRow(name, row.tasks, attention, streams, training, settings)
 
 
 def differing(training: Mapping[str, Any], base: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, Json]:
@@ -126,6 +144,8 @@ def with_settings(shared: Training, own: Mapping[str, Any]) -> Training:
 def matches(pattern: Exclude, row: Row, shared: Training) -> bool:
     """Tells whether a row agrees with a pattern in every key that the pattern has."""
     if pattern.tasks not in (None, row.tasks):
+        return False
+    if pattern.streams not in (None, row.streams):
         return False
     if pattern.attention is not None and bool(pattern.attention) != bool(row.attention):
         return False

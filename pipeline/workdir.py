@@ -1,13 +1,11 @@
-"""Where an experiment keeps its files: corpus, features, labels, runs and table.
-
-Not a maker of any of them: this module knows paths and creates nothing.
-"""
+"""Where an experiment keeps its files: corpus, features, labels, runs and table; creates none of them."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.config import Config
+from pipeline.config import Config, Features
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +15,9 @@ class WorkDir:
     Attributes:
         table: folder of ``table.md`` and its siblings.
         corpus: root of the corpus, made or given.
-        features: the feature store.
+        streams: stream -> its feature store.
+        given: the streams whose store was given as it is, instead of being made by ``facets features``.
         reductions: folder of the stores of features reduced to principal axes.
-        imported: whether that store was given as it is, instead of being made by ``facets features``.
         labels: the label store.
         corpus_section: the configuration that the labels were made by, see
         ``pipeline.stage1.reading.section``. mapping: how the names of its labels were mapped, see
@@ -29,14 +27,14 @@ class WorkDir:
 
     table: Path
     corpus: Path
-    features: Path
+    streams: Mapping[str, Path] = field(hash=False)
     labels: Path
     corpus_section: Path
     mapping: Path
     runs: Path
     plan: Path
     reductions: Path
-    imported: bool = False
+    given: frozenset[str] = frozenset()
 
 
 def work_dir(config: Config, work: Path | None = None) -> WorkDir:
@@ -49,23 +47,25 @@ def work_dir(config: Config, work: Path | None = None) -> WorkDir:
     return WorkDir(
         table=own,
         corpus=config.corpus.root or data / "corpus",
-        features=config.features.store or data / "features" / stream_name(config),
+        streams={
+            name: stream.store or data / "features" / folder_name(stream)
+            for name, stream in config.streams.items()
+        },
         labels=data / "labels",
         corpus_section=data / "corpus.json",
         mapping=data / "mapping.json",
         runs=data / "runs",
         plan=own / "plan.json",
         reductions=data / "features",
-        imported=config.features.store is not None,
+        given=frozenset(name for name, stream in config.streams.items() if stream.store is not None),
     )
 
 
-def stream_name(config: Config) -> str:
-    """Returns the name of the feature stream, such as ``narrow_resnet50.rendered-112``.
+def folder_name(features: Features) -> str:
+    """Returns the name of a feature store that is made, such as ``narrow_resnet50.rendered-112``.
 
     Weights given as a file lend it their stem; which file it was is in the store's specification, in full.
     """
-    features = config.features
     weights = Path(features.weights)
     name = weights.stem if weights.suffix in {".safetensors", ".pth", ".pt"} else features.weights
     flip = "+flip" if features.flip_average else ""

@@ -95,7 +95,7 @@ def config(tmp_path_factory, corpus, weights):
     settings = {
         "name": "tiny",
         "corpus": {"kind": "affwild2", "root": str(corpus)},
-        "features": {"backbone": "narrow_resnet50", "weights": str(weights), "image_size": 64},
+        "streams": {"face": {"backbone": "narrow_resnet50", "weights": str(weights), "image_size": 64}},
         "training": {"window": 16, "hop": 8, "batch_size": 4, "epochs": 2, "channels": 8, "max_replicas": 4},
         "sweep": {"rows": ROWS, "seeds": [0, 1]},
     }
@@ -308,7 +308,7 @@ def test_info_tells_how_far_a_work_directory_is_when_clips_lack_features(facets,
 
 def test_zarr_stores_give_the_same_runs_as_hdf5(facets, extracted, tmp_path, work):
     other = tmp_path / "zarr"
-    assert facets("features", "--set", "features.backend=zarr", work=other)[0] == DONE
+    assert facets("features", "--set", "streams.face.backend=zarr", work=other)[0] == DONE
     plans = [facets("sweep", "--dry-run", work=place)[1] for place in (extracted, other)]
     ids = [[word for word in plan.split() if len(word) == 12 and word.isalnum()] for plan in plans]
     assert ids[0] == ids[1]
@@ -379,11 +379,11 @@ def test_a_bad_corpus_is_answered_in_one_line_and_committed_clips_stay(
 @pytest.mark.parametrize(
     ("setting", "code", "told"),
     [
-        ("features.backbone=resnet50", USAGE, "random.safetensors"),
-        ("features.backbone=resnet5", USAGE, "unknown backbone 'resnet5'"),
-        ("features.weights=nowhere.pth", USAGE, "no weights file nowhere.pth"),
-        ("features.dtype=float32", FAILED, "dtype is 'float16', wanted 'float32'"),
-        ("features.backend=zarr", FAILED, "has backend 'hdf5', wanted 'zarr'"),
+        ("streams.face.backbone=resnet50", USAGE, "random.safetensors"),
+        ("streams.face.backbone=resnet5", USAGE, "unknown backbone 'resnet5'"),
+        ("streams.face.weights=nowhere.pth", USAGE, "no weights file nowhere.pth"),
+        ("streams.face.dtype=float32", FAILED, "dtype is 'float16', wanted 'float32'"),
+        ("streams.face.backend=zarr", FAILED, "has backend 'hdf5', wanted 'zarr'"),
         ("corpus.root=nowhere", FAILED, "nowhere"),
     ],
 )

@@ -60,9 +60,7 @@ def experiment(
     from pipeline.configfile import load
     from pipeline.workdir import work_dir
 
-    if device is not None:
-        settings = (*settings, f"features.device={device}", f"training.device={device}")
-    config = load(source, settings)
+    config = load(source, settings, device)
     return config, work_dir(config, work)
 
 

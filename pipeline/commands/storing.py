@@ -48,7 +48,7 @@ def verify(
 
     if path is None:
         place = experiment(source, settings, work)[1]
-        paths = [place.features, place.labels]
+        paths = [*place.streams.values(), place.labels]
     else:
         paths = [path]
     with bars() as progress:

@@ -96,7 +96,7 @@ def write(
     form = format_of(edition or config.table.edition, track)
     listing = read_list(listed, form, lengths)
     sources = open_runs(place.runs, run_ids, form.track)
-    features = stores.open(place.features)
+    features = stores.open(next(iter(place.streams.values())))
     labels = stores.open(place.labels) if (place.labels / "store.json").exists() else None
     with bars() as progress:
         written = write_submission(

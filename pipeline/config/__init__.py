@@ -1,10 +1,10 @@
-"""One experiment: corpus, features, training, sweep and table, as models that check every value.
+"""One experiment: corpus, streams, training, sweep and table, as models that check every value.
 
 Not a reader of files, which is ``pipeline.configfile``, and not a place where settings take effect.
 """
 
 from dataclasses import replace
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,7 +13,8 @@ from pipeline.config.section import Section, known_edition
 from pipeline.config.streams import Features
 from pipeline.config.sweep import Exclude, Halving, Product, Row, Sweep
 from pipeline.config.training import Training
-from stores.editions import edition
+from stores.editions import EDITIONS, edition
+from stores.errors import ConfigError
 from temporal.tasks import TASKS
 
 __all__ = [
@@ -40,7 +41,7 @@ class Table(Section):
     """How results are scored and written."""
 
     edition: str = "abaw2"
-    """Whose totals the columns show."""
+    """Whose totals the columns show; by default that of the corpus."""
     formats: tuple[Literal["md", "csv", "tex", "html"], ...] = ("md", "csv", "tex", "html")
     rules: Literal["flag", "refuse", "ignore"] = "flag"
     """What to do with rows that the edition's challenge would not have admitted; see ``pipeline.rules``."""
@@ -56,10 +57,35 @@ class Config(Section):
     shares: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Another experiment whose corpus, features, labels and runs this one uses; only the table is its own."""
     corpus: Corpus
-    features: Features
+    streams: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")], Features] = Field(min_length=1)
+    """The features of each frame, by a name such as ``face``; a run reads all streams or some of them."""
     training: Training = Training()
-    sweep: Sweep
+    sweep: Sweep | None = None
+    """Needed to train and to show a table."""
     table: Table = Table()
+
+    @property
+    def planned(self) -> Sweep:
+        """The section ``sweep``.
+
+        Raises:
+            ConfigError: it is absent.
+        """
+        if self.sweep is None:
+            msg = f"experiment {self.name} has no section 'sweep': give it 'rows' or a 'product'"
+            raise ConfigError(msg)
+        return self.sweep
+
+    @model_validator(mode="before")
+    @classmethod
+    def follow_edition(cls, value: object) -> object:
+        """The table shows the edition of the corpus unless it says otherwise."""
+        if not isinstance(value, dict):
+            return value
+        corpus, table = value.get("corpus"), value.get("table", {})
+        if isinstance(corpus, dict) and isinstance(table, dict) and corpus.get("edition") in EDITIONS:
+            return {**value, "table": {"edition": corpus["edition"], **table}}
+        return value
 
     @model_validator(mode="after")
     def check_editions(self) -> Self:

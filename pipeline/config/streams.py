@@ -1,7 +1,4 @@
-"""The section ``features``: which backbone turns a crop into a vector, and how vectors are stored.
-
-Not a list of backbones, which is ``extract.backbones``.
-"""
+"""The section ``streams``: by its name, each stream of features that runs can read, and how it is made."""
 
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,6 +6,11 @@ from typing import Any, Literal, Self
 from pydantic import PositiveInt, model_validator
 
 from pipeline.config.section import Device, Section
+
+MAKERS = frozenset(
+    ("backbone", "weights", "image_size", "dtype", "flip_average", "batch_size", "precision", "compile")
+)
+"""The settings of features that are to be made, which a given store has no use for."""
 
 
 class Features(Section):
@@ -46,20 +48,10 @@ class Features(Section):
                     msg = f"the key '{name}' is missing: give 'backbone' and 'weights', or 'store' alone"
                     raise ValueError(msg)
             return self
-        makers = (
-            "backbone",
-            "weights",
-            "image_size",
-            "dtype",
-            "flip_average",
-            "batch_size",
-            "precision",
-            "compile",
-        )
-        if given := [name for name in makers if name in self.model_fields_set]:
+        if given := sorted(MAKERS & self.model_fields_set):
             msg = (
                 f"'store' is of features that are made already, so {', '.join(map(repr, given))} cannot be"
-                " given too: leave out one or the other, as in --set 'features={store: PATH}'"
+                " given too: leave out one or the other, as in --set 'streams.NAME={store: PATH}'"
             )
             raise ValueError(msg)
         return self

@@ -87,11 +87,24 @@ Attention = bool | str
 """Whether there is multi-task attention; a string turns it on and says of which kind."""
 
 
+def different(streams: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns names of streams in the order of the alphabet; raises ``ValueError`` if one is named twice."""
+    if len(set(streams)) < len(streams):
+        msg = f"a stream is named twice in {list(streams)}"
+        raise ValueError(msg)
+    return tuple(sorted(streams))
+
+
+Streams = Annotated[tuple[str, ...], AfterValidator(different)]
+
+
 class Row(Section):
     """One row of the table: a combination of tasks, its attention, and settings that are its own."""
 
     tasks: tuple[Task, ...]
     attention: Attention = False
+    streams: Streams = ()
+    """The streams that it reads, by the names of the section ``streams``; all if there are none."""
     training: Settings = Field(default_factory=dict)
     """What differs from the section ``training``."""
 
@@ -104,6 +117,8 @@ class Product(Section):
     tasks: tuple[tuple[Task, ...], ...]
     """Task combinations, or ``all_subsets`` for all fifteen."""
     attention: tuple[Attention, ...] = (False,)
+    streams: tuple[Streams, ...] = ((),)
+    """Sets of streams, such as ``[[face], [face, audio]]``; an empty one stands for all."""
     training: Annotated[dict[str, tuple[Any, ...]], AfterValidator(known_axes)] = Field(default_factory=dict)
     """One axis per setting, such as ``lr: [1.0e-3, 3.0e-4]``; the last one varies fastest."""
 
@@ -124,10 +139,16 @@ class Product(Section):
     def rows(self) -> list[Row]:
         """Returns every row of the product, also those that are the same run."""
         return [
-            Row(tasks=tasks, attention=attention, training=dict(zip(self.training, values, strict=True)))
+            Row(
+                tasks=tasks,
+                attention=attention,
+                streams=streams,
+                training=dict(zip(self.training, values, strict=True)),
+            )
             for tasks in self.tasks
             for attention in self.attention
             if not (attention and len(tasks) == 1)
+            for streams in self.streams
             for values in product(*self.training.values())
         ]
 
@@ -137,6 +158,7 @@ class Exclude(Section):
 
     tasks: tuple[Task, ...] | None = None
     attention: Attention | None = None
+    streams: Streams | None = None
     training: Settings = Field(default_factory=dict)
 
     @field_validator("tasks")

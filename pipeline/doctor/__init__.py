@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import stores
-from pipeline.config import Config
+from pipeline.config import Config, Features
 from pipeline.doctor import cost, duplicates, environment
 from pipeline.doctor import judgement as checks
 from pipeline.doctor.census import Census, take, with_features
@@ -123,8 +123,11 @@ def examine(
     check("device", lambda: environment.check_device(config), ENVIRONMENT)
     check("threads", environment.check_threads, ENVIRONMENT)
     check("decoder", environment.check_decoder, ENVIRONMENT)
-    check("weights", lambda: environment.check_weights(config))
-    origin = _origin(config, place)
+    check(
+        "weights",
+        lambda: [environment.check_weights(name, stream) for name, stream in config.streams.items()],
+    )
+    origins = {name: _origin(stream, place, name) for name, stream in config.streams.items()}
     read = None
     if absent := environment.absent_corpus(config, place):
         note(absent)
@@ -144,11 +147,24 @@ def examine(
     check("AU cells", lambda: checks.check_cells(census))
     check("classes", lambda: checks.check_distributions(config, census))
     check("people", lambda: checks.check_people(config, corpus, census))
-    check("rules", lambda: checks.check_rules(config, census, origin.trained_on))
-    if not place.imported:
+    check(
+        "rules",
+        lambda: [
+            finding
+            for origin in origins.values()
+            for finding in checks.check_rules(config, census, origin.trained_on)
+        ],
+    )
+    if config.streams.keys() > place.given:
         check("images", lambda: duplicates.check_images(corpus, every_image=every_image, progress=progress))
-    check("extraction", lambda: _extraction(config, place, corpus, origin.backbone))
-    check("disk", lambda: environment.check_disk(place, cost.room(config, place, corpus, origin.dim)))
+    check(
+        "extraction",
+        lambda: [
+            _extraction(config, place, name, corpus, origin.backbone) for name, origin in origins.items()
+        ],
+    )
+    dims = {name: origin.dim for name, origin in origins.items()}
+    check("disk", lambda: environment.check_disk(place, cost.room(config, place, corpus, dims)))
     picture = attempt("picture", lambda: _draw(census, config.name, place.table / PICTURE))
     if picture is not None:
         note(Finding("picture", "PASS", f"distributions in {picture}"))
@@ -164,14 +180,13 @@ class _Origin:
     trained_on: tuple[str, ...]
 
 
-def _origin(config: Config, place: WorkDir) -> _Origin:
+def _origin(settings: Features, place: WorkDir, name: str) -> _Origin:
     """Weights that are at fault have a check of their own; here less is known for it."""
     from extract.backbones import registry
 
-    settings = config.features
     try:
-        if place.imported:
-            spec = stores.open(place.features).spec
+        if name in place.given:
+            spec = stores.open(place.streams[name]).spec
             return _Origin(None, None, tuple(getattr(spec, "weights_trained_on", ())))
         if registry.to_download(settings.backbone, settings.weights):
             return _Origin(None, None, ())
@@ -209,9 +224,10 @@ def _read(config: Config, place: WorkDir) -> _Read:
 
 def valid_of(place: WorkDir) -> "Callable[[Clip], NDArray[np.bool_]] | None":
     """Returns which rows of a clip have features, if these are given; None if crops decide."""
-    if not place.imported or not (place.features / "store.json").exists():
+    path = next(iter(place.streams.values()))
+    if place.streams.keys() > place.given or not (path / "store.json").exists():
         return None
-    return functools.partial(with_features, stores.open(place.features))
+    return functools.partial(with_features, stores.open(path))
 
 
 def _skipped(config: Config, findings: list[Finding]) -> Finding:
@@ -223,13 +239,15 @@ def _skipped(config: Config, findings: list[Finding]) -> Finding:
     )
 
 
-def _extraction(config: Config, place: WorkDir, corpus: "Corpus", backbone: "Backbone | None") -> Finding:
-    if place.imported:
-        return cost.check_given_features(place, corpus)
+def _extraction(
+    config: Config, place: WorkDir, name: str, corpus: "Corpus", backbone: "Backbone | None"
+) -> Finding:
+    if name in place.given:
+        return cost.check_given_features(place, name, corpus)
     if backbone is None:
         found = "its time and room cannot be estimated without the weights"
         return Finding("extraction", "WARN", found, "see weights above")
-    return cost.check_extraction(config, place, corpus, backbone)
+    return cost.check_extraction(config.streams[name], place.streams[name], corpus, backbone)
 
 
 def _draw(census: Census, name: str, path: Path) -> Path:

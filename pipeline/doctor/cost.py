@@ -52,18 +52,18 @@ class Speed:
         return min((self.feed, "the decoder"), (self.model, "the model"))
 
 
-def check_extraction(config: Config, place: WorkDir, corpus: "Corpus", backbone: "Backbone") -> Finding:
-    """How long the crops that have no features yet will take."""
+def check_extraction(settings: Features, path: Path, corpus: "Corpus", backbone: "Backbone") -> Finding:
+    """How long the crops that have no features in the store at ``path`` yet will take."""
     from extract.extracted import duration
 
-    done = _kept(place.features)
+    done = _kept(path)
     pending = [clip for clip in corpus.clips if clip.id not in done]
     crops = sum(int(np.count_nonzero(present(clip.frames))) for clip in pending)
     there = len(corpus.clips) - len(pending)
     found = f"{crops:,} crops of {len(pending):,} clips; {there:,} clips have features"
     if not crops:
         return Finding("extraction", "PASS", found)
-    speed = measure(backbone, pending, config.features)
+    speed = measure(backbone, pending, settings)
     rate, stage = speed.bound
     seconds = crops / rate
     found += (
@@ -76,16 +76,17 @@ def check_extraction(config: Config, place: WorkDir, corpus: "Corpus", backbone:
     return Finding("extraction", "PASS", found)
 
 
-def check_given_features(place: WorkDir, corpus: "Corpus") -> Finding:
+def check_given_features(place: WorkDir, name: str, corpus: "Corpus") -> Finding:
     """The feature store that was given has every training and validation clip, at full length."""
-    store = stores.open(place.features)
+    path = place.streams[name]
+    store = stores.open(path)
     read = [clip for clip in corpus.clips if clip.split != "test"]
     lacking = [clip.id for clip in read if not store.has(clip.id)]
     other = [c.id for c in read if store.has(c.id) and store.record(c.id).frames != len(c.frames)]
-    found = f"{len(read) - len(lacking):,} of {len(read):,} clips have features in {place.features}"
+    found = f"{len(read) - len(lacking):,} of {len(read):,} clips have features in {path}"
     if wrong := [*lacking, *other]:
         found += f", {len(other):,} of another number of frames; wrong is {wrong[0]}"
-        remedy = f"run facets import SOURCE {place.features} --like {place.labels}"
+        remedy = f"run facets import SOURCE {path} --like {place.labels}"
         return Finding("extraction", "FAIL", found, remedy)
     return Finding("extraction", "PASS", found)
 
@@ -139,18 +140,19 @@ def spread(clips: "Sequence[Clip]", count: int) -> "list[tuple[Clip, int]]":
     return chosen
 
 
-def room(config: Config, place: WorkDir, corpus: "Corpus", dim: int | None) -> dict[str, int]:
+def room(config: Config, place: WorkDir, corpus: "Corpus", dims: Mapping[str, int | None]) -> dict[str, int]:
     """Returns the bytes that the experiment will write: what -> bytes, exact but for the files' own heads.
 
     Args:
         config: the experiment.
         place: its paths; clips that are in its stores take no more room.
         corpus: its clips.
-        dim: length of a feature vector; None where features are there already, or nobody knows.
+        dims: stream -> length of its vectors; None if features are there already, or nobody knows.
     """
-    classes, aus, dtype = len(corpus.expression_names), len(corpus.au_names), config.features.dtype
+    classes, aus = len(corpus.expression_names), len(corpus.au_names)
     outputs = {"V": 1, "A": 1, "AU": aus, "EXPR": classes}
-    rows, seeds = sweep_rows(config), len(config.sweep.seeds)
+    rows = sweep_rows(config) if config.sweep else ()
+    seeds = len(config.sweep.seeds) if config.sweep else 0
     scored = sum(len(clip.frames) for clip in corpus.clips if clip.split == "validation")
     predicted = sum(outputs[task] for row in rows for task in row.tasks)
     new = {
@@ -160,10 +162,15 @@ def room(config: Config, place: WorkDir, corpus: "Corpus", dim: int | None) -> d
         ),
         f"predictions of {len(rows) * seeds} runs": scored * predicted * seeds * 4,
     }
-    if dim is not None:
-        lengths = _lengths(place.features, corpus)
-        new = {"features": _padded(lengths, [(dtype, dim), ("int32", 1), ("bool", 1)])} | new
-    return new
+    features = sum(
+        _padded(
+            _lengths(place.streams[name], corpus),
+            [(config.streams[name].dtype, dim), ("int32", 1), ("bool", 1)],
+        )
+        for name, dim in dims.items()
+        if dim is not None
+    )
+    return {"features": features, **new} if any(dims.values()) else new
 
 
 def _kept(path: Path) -> set[str]:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 
-from pipeline.config import MIXTURE, Config
+from pipeline.config import MIXTURE, Config, Features
 from pipeline.doctor.cost import amount, sizes
 from pipeline.doctor.finding import Finding
 from pipeline.stage1.extraction import load_backbone
@@ -39,7 +39,7 @@ def check_device(config: Config) -> Finding:
     """The configured device exists; a GPU that torch cannot use is worth a warning."""
     import torch
 
-    wanted = {config.features.device, config.training.device}
+    wanted = {config.training.device, *(stream.device for stream in config.streams.values())}
     if torch.cuda.is_available():
         name, memory = torch.cuda.get_device_name(), torch.cuda.mem_get_info()[1] / 1e9
         return Finding("device", "PASS", f"CUDA {torch.version.cuda}, {name}, {memory:.0f} GB")
@@ -95,11 +95,10 @@ def absent_corpus(config: Config, place: WorkDir) -> Finding | None:
     return Finding("corpus", "FAIL", f"no folder {place.corpus}", "set corpus.root")
 
 
-def check_weights(config: Config) -> Finding:
-    """The weights are on this machine and fit the backbone."""
+def check_weights(name: str, settings: Features) -> Finding:
+    """The weights of a stream are on this machine and fit the backbone."""
     from extract.backbones import registry
 
-    settings = config.features
     if settings.store is not None:
         found = f"none needed: features are those in {settings.store}"
         if (settings.store / "store.json").is_file():
@@ -107,7 +106,7 @@ def check_weights(config: Config) -> Finding:
         return Finding("weights", "FAIL", f"no store in {settings.store}", "make it by facets import")
     if url := registry.to_download(settings.backbone, settings.weights):
         found = f"{settings.backbone} {settings.weights} is not on this machine yet"
-        remedy = f"facets features downloads {url}; without a network, set features.weights to a copy"
+        remedy = f"facets features downloads {url}; without a network, set streams.{name}.weights to a copy"
         return Finding("weights", "WARN", found, remedy)
     backbone = load_backbone(settings)
     found = f"{backbone.name} {backbone.weights}, SHA-256 {backbone.weights_sha256[:12]}"

@@ -53,7 +53,7 @@ def provenance(config: Config, plan: Plan) -> Provenance:
         split=SCORED,
         clips=facts.clips,
         frames=facts.frames,
-        seeds=config.sweep.seeds,
+        seeds=config.planned.seeds,
         selection=SELECTION,
         chance=facts.chance,
         chance_rule=CHANCE_RULE,

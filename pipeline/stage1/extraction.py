@@ -184,7 +184,7 @@ def extract_here(
     )
 
 
-@functools.lru_cache(maxsize=1)  # a worker has many tasks of one kind
+@functools.lru_cache(maxsize=4)  # a worker has many tasks of one kind
 def load_backbone(settings: Features) -> "Backbone":
     """Returns the backbone that the configuration names.
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import stores
 from pipeline.cluster import Cluster
-from pipeline.config import Config
-from pipeline.data import disagreements, open_stores, records_of
+from pipeline.config import Config, Features
+from pipeline.data import disagreements, open_stream, records_of
 from pipeline.stage1.extraction import extract, load_backbone, name_backbone
 from pipeline.stage1.reading import read_corpus, section
 from pipeline.workdir import WorkDir
-from stores import FeatureSpec, Store, documents
+from stores import Store, documents
 from stores.commit import replace_file
-from stores.errors import ConfigError, SpecMismatch
+from stores.errors import ConfigError
 from stores.progress import Progress, silent
 from stores.store import STORE_FILE
 
@@ -62,22 +62,36 @@ def make_features(
     Raises:
         FacetsError: the corpus, the backbone or a store cannot be used; what was committed stays.
     """
-    if place.imported:
-        return use_features(config, place, progress)
+    made = {name: stream for name, stream in config.streams.items() if name not in place.given}
+    # First what fails fast: drawing and reading a corpus may take minutes.
+    specs = {name: name_backbone(stream).feature_spec(stream.dtype) for name, stream in made.items()}
+    for name, stream in made.items():
+        if not (place.streams[name] / STORE_FILE).exists():
+            load_backbone(stream)
+    corpus, labels = make_labels(config, place, progress)
+    wrong: dict[str, str] = {}
+    for name, stream in config.streams.items():
+        if name in place.given:
+            found = use_features(place, name)
+        else:
+            store = stores.create(place.streams[name], specs[name], stream.backend)
+            found = make_stream(stream, corpus, store, progress, cluster)
+        for clip, reason in found.items():
+            wrong[clip] = f"{wrong[clip]}; {reason}" if clip in wrong else reason
+    return wrong | departed(labels, [place.labels, *(place.streams[name] for name in made)])
+
+
+def make_stream(
+    settings: Features, corpus: "Corpus", store: Store, progress: Progress, cluster: Cluster | None
+) -> dict[str, str]:
+    """Extracts the features of one stream; returns clip -> what is wrong with it."""
     from extract.worklist import look
 
-    settings = config.features
-    # First what fails fast: drawing and reading a corpus may take minutes.
-    named = name_backbone(settings)
-    if not (place.features / STORE_FILE).exists():
-        load_backbone(settings)
-    corpus, labels = make_labels(config, place, progress)
-    store = stores.create(place.features, named.feature_spec(settings.dtype), settings.backend)
     todo = look([clip.crops for clip in corpus.clips], store, progress)
     report = extract(settings, todo, store, cluster, progress) if todo.pending else todo.report()
     logger.info(
         "%s: %d clips written (%d crops, %.0f/s), %d unchanged, %d failed",
-        place.features,
+        store.path,
         len(report.written),
         report.images,
         report.images_per_second,
@@ -90,7 +104,7 @@ def make_features(
         )
         each = "" if cluster is None else " (of one worker)"
         logger.info("each stage alone%s: %s; the run is bound by: %s", each, rates, report.stages.bound)
-    return not_as_it_should(report, store) | departed(labels, [place.labels, place.features])
+    return not_as_it_should(report, store)
 
 
 def not_as_it_should(report: "Report", store: Store) -> dict[str, str]:
@@ -112,25 +126,20 @@ def not_as_it_should(report: "Report", store: Store) -> dict[str, str]:
     return wrong
 
 
-def use_features(config: Config, place: WorkDir, progress: Progress = silent) -> dict[str, str]:
-    """Makes the label store, and checks that the feature store that was given fits it.
+def use_features(place: WorkDir, name: str) -> dict[str, str]:
+    """Checks that a feature store that was given fits the labels.
 
     Returns:
-        Clip -> what is wrong with it: labels without features or of another number of frames, and labels of
-        clips that left the corpus.
+        Clip -> what is wrong with it: labels without features or of another number of frames.
 
     Raises:
-        FacetsError: the corpus or a store cannot be used, such as one that is not of features.
+        FacetsError: a store cannot be used, such as one that is not of features.
     """
-    _, report = make_labels(config, place, progress)
-    features, labels = open_stores(place)
-    if not isinstance(features.spec, FeatureSpec):
-        msg = f"features.store {place.features} holds {features.spec.kind}: expected a feature store"
-        raise SpecMismatch(msg)
-    read = records_of(labels)
+    features, _ = open_stream(place, name)
+    read = records_of(stores.open(place.labels))
     sources = {clip: features.record(clip) for clip in read if features.has(clip)}
-    logger.info("%s: used as it is, %d of %d labelled clips", place.features, len(sources), len(read))
-    return departed(report, [place.labels]) | disagreements(sources, read, place)
+    logger.info("%s: used as it is, %d of %d labelled clips", features.path, len(sources), len(read))
+    return disagreements(sources, read, place, name)
 
 
 def make_labels(config: Config, place: WorkDir, progress: Progress) -> "tuple[Corpus, LabelReport]":
@@ -140,7 +149,7 @@ def make_labels(config: Config, place: WorkDir, progress: Progress) -> "tuple[Co
     if config.corpus.kind == "rendered" and config.corpus.root is None:
         make_corpus(config, place.corpus, progress)
     corpus, reports = read_corpus(config, place.corpus)
-    report = write_labels(corpus, place.labels, config.features.backend, progress)
+    report = write_labels(corpus, place.labels, next(iter(config.streams.values())).backend, progress)
     for path, document in (
         (place.mapping, {part: mapped.to_json() for part, mapped in reports.items()}),
         (place.corpus_section, section(config)),

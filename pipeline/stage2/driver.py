@@ -236,7 +236,7 @@ def opened(
     data = open_data(place)
     if (data.label_digest, tuple(sorted(data.feature_digests.items()))) != digests:
         msg = (
-            f"{place.features} and {place.labels} hold other clips on this worker than where the sweep was"
+            f"the stores of {place.labels.parent} hold other clips on this worker than where the sweep was"
             " started: give all machines the same work directory"
         )
         raise StoreError(msg)

@@ -43,10 +43,10 @@ def describe_plan(config: Config, place: WorkDir) -> str:
     stacks = alike(left, replicas(config, plan, plan.runs))
     states = {run.run_id: ledger.status(place.runs / run.run_id, run.bracket) for run in plan.runs}
     rows = {name: [f"{run.run_id} {states[run.run_id]}" for run in runs] for name, runs in plan.rows.items()}
-    seeds, folds = len(config.sweep.seeds), [one.fold for one in plan.folds]
+    seeds, folds = len(config.planned.seeds), [one.fold for one in plan.folds]
     columns = [
         f"seed {seed}" + ("" if fold is None else f" fold {fold}")
-        for seed in config.sweep.seeds
+        for seed in config.planned.seeds
         for fold in folds
     ]
     times = f"{len(rows)} rows x {seeds} seeds" + ("" if folds == [None] else f" x {len(folds)} folds")
@@ -61,8 +61,8 @@ def describe_plan(config: Config, place: WorkDir) -> str:
         f" {counts['done']} done, {len(left)} unfinished"
         + "".join(f", {counts[state]} {state}" for state in ("failed", "stopped") if counts[state]),
     ]
-    if config.sweep.halving is not None:
-        lines += halving_lines(plan.runs, config.sweep.halving)
+    if config.planned.halving is not None:
+        lines += halving_lines(plan.runs, config.planned.halving)
     return "\n".join(
         [*lines, "", *(cost_lines(config, plan, stacks) if stacks else ["nothing is left to train"])]
     )

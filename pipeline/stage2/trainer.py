@@ -64,7 +64,7 @@ def train_group(group: Group, work: Work, bank: "Bank", progress: Progress = sil
     outcome: dict[str, str] = {}
     # Results tell by their settings which planned run each one is.
     planned = {run_settings(run): run for run in group.runs}
-    halving = config.sweep.halving
+    halving = config.planned.halving
     # All planned runs, not the group's: others of a bracket may have ended in an earlier group.
     rule = None if halving is None else stop_rule(work.plan.runs, halving, place.runs)
 

@@ -65,14 +65,15 @@ def experiment(tmp_path_factory):
             },
             "score": ["videos"],
         },
-        "features": {
-            "backbone": "narrow_resnet50",
-            "weights": str(folder / "weights.safetensors"),
-            "image_size": 64,
+        "streams": {
+            "face": {
+                "backbone": "narrow_resnet50",
+                "weights": str(folder / "weights.safetensors"),
+                "image_size": 64,
+            }
         },
         "training": {"window": 16, "hop": 8, "batch_size": 2, "epochs": 1, "channels": 8, "levels": 1},
         "sweep": {"rows": ROWS, "seeds": [0]},
-        "table": {"edition": "abaw5"},
     }
     config = folder / "three.yaml"
     config.write_text(yaml.safe_dump(settings))

@@ -64,10 +64,10 @@ def draw_corpus(folder: Path) -> Path:
 def features_command(corpus: Path, backend: str, work: Path) -> list[str]:
     settings = {
         "corpus.root": str(corpus),
-        "features.backend": backend,
-        "features.device": "cpu",
-        "features.batch_size": "8",
-        "features.image_size": "64",
+        "streams.face.backend": backend,
+        "streams.face.device": "cpu",
+        "streams.face.batch_size": "8",
+        "streams.face.image_size": "64",
     }
     chosen = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     return ["features", "-c", "smoke", "--work", str(work), *chosen]

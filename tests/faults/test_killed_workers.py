@@ -38,12 +38,12 @@ def test_killed_terminated_and_crashed_workers_change_nothing_in_the_features(
 
     torch.set_num_threads(1)
     config = configfile.load("smoke", [f"corpus.root={corpus}"])
-    backbone = load_backbone(config.features)
+    backbone = load_backbone(config.streams["face"])
     corpora = importlib.import_module("extract.corpora")
     worklist = importlib.import_module("extract.worklist")
     crops = [clip.crops for clip in corpora.load("rendered", corpus, "abaw2").clips]
     alone = stores.create(tmp_path / "alone", backbone.feature_spec())
-    extract_here(crops, backbone, alone, config.features)
+    extract_here(crops, backbone, alone, config.streams["face"])
     monkeypatch.setattr(extraction, "FRAMES_PER_TASK", 1)
     kills, chance = [], random.Random(0)
     for run in range(30):
@@ -53,7 +53,7 @@ def test_killed_terminated_and_crashed_workers_change_nothing_in_the_features(
         with monkeypatch.context() as patch:
             patch.setattr(extraction, "connected", fault_clusters.beside(extraction.connected, deed))
             report = extract_on(
-                Cluster(workers=2), worklist.look(crops, store), Work(config.features, path, 1)
+                Cluster(workers=2), worklist.look(crops, store), Work(config.streams["face"], path, 1)
             )
         assert report.failed == ()
         assert digests(store) == digests(alone)

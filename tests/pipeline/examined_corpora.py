@@ -14,7 +14,7 @@ from stores.editions import AU_12, EXPR_7
 CONFIG = """\
 name: examined
 corpus: {kind: affwild2, root: ROOT, edition: abaw2}
-features: {backbone: narrow_resnet50, weights: rendered, batch_size: 4, device: cpu}
+streams: {face: {backbone: narrow_resnet50, weights: rendered, batch_size: 4, device: cpu}}
 training: {device: cpu}
 sweep:
   rows: [{tasks: [V]}, {tasks: [AU, EXPR], attention: true}]
@@ -29,8 +29,6 @@ def configure(root, **sections):
         raw[name] |= changes
     if raw["corpus"]["kind"] == "mixture":
         del raw["corpus"]["root"]
-    if "store" in raw["features"]:
-        raw["features"] = {"store": raw["features"]["store"]}
     return Config.model_validate(raw)
 
 

@@ -80,7 +80,7 @@ def write_config(folder: Path, work: Path, **training) -> Path:
     """Writes the YAML of the experiment in ``work``; ``training`` changes settings of that section."""
     path = folder / "tiny.yaml"
     changed = SETTINGS | {
-        "features": {"store": str(work / "features")},
+        "streams": {"face": {"store": str(work / "features")}},
         "training": SETTINGS["training"] | training,
     }
     path.write_text(yaml.safe_dump(changed))

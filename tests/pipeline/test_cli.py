@@ -178,11 +178,11 @@ def test_failed_parts_are_listed_one_per_line_with_code_three(capsys):
     assert capsys.readouterr().err == "error: clip one: no crops at all\nerror: clip two: not finite\n"
 
 
-@pytest.mark.parametrize("command", ["sweep", "table"])
-def test_a_command_without_stores_says_what_to_run_and_makes_nothing(run, tmp_path, command):
+@pytest.mark.parametrize(("command", "before"), [("sweep", "features"), ("table", "sweep")])
+def test_a_command_that_comes_too_early_says_what_to_run_and_makes_nothing(run, tmp_path, command, before):
     code, out, err = run(command, "--work", tmp_path / "work")
     assert code == FAILED
-    assert "run facets features first" in err
+    assert f"run facets {before} first" in err
     assert (out, err.count("\n")) == ("", 1)
     assert not list(tmp_path.iterdir())
 
@@ -196,7 +196,7 @@ def test_a_device_on_the_command_line_reaches_both_stages(monkeypatch, run):
 
     monkeypatch.setattr("pipeline.doctor.examine", examine)
     assert run("doctor", "--device", "cpu")[0] == DONE
-    assert (seen[0].features.device, seen[0].training.device) == ("cpu", "cpu")
+    assert (seen[0].streams["face"].device, seen[0].training.device) == ("cpu", "cpu")
     assert run("doctor", "smoke")[0] == run("doctor", "-c", "smoke")[0] == DONE
     assert [config.name for config in seen] == ["demo", "smoke", "smoke"]
 
@@ -305,8 +305,8 @@ def test_info_describes_a_store_and_a_work_directory_that_is_empty(run, store, t
 def test_an_experiment_that_shares_data_keeps_only_its_table_apart():
     own, shared = work_dir(load("subsets")), work_dir(load("demo"))
     assert own.table == Path("work/subsets")
-    assert (own.features, own.labels, own.runs, own.corpus) == (
-        shared.features,
+    assert (own.streams, own.labels, own.runs, own.corpus) == (
+        shared.streams,
         shared.labels,
         shared.runs,
         shared.corpus,
@@ -315,9 +315,9 @@ def test_an_experiment_that_shares_data_keeps_only_its_table_apart():
 
 
 def test_weights_from_a_file_give_the_stream_its_stem():
-    config = load("demo", ["features.weights=/models/my.best.safetensors", "features.image_size=224"])
+    config = load("demo", ["streams.face.weights=/models/my.best.safetensors", "streams.face.image_size=224"])
     assert isinstance(config, Config)
-    assert work_dir(config).features == Path("work/demo/features/narrow_resnet50.my.best-224")
+    assert work_dir(config).streams == {"face": Path("work/demo/features/narrow_resnet50.my.best-224")}
 
 
 def test_the_log_of_the_packages_goes_to_stderr_as_plain_lines(run, capsys):

@@ -26,7 +26,7 @@ SEED_ROWS = [
 SMALL = """\
 name: small
 corpus: {kind: rendered}
-features: {backbone: resnet50, weights: imagenet1k_v2}
+streams: {face: {backbone: resnet50, weights: imagenet1k_v2}}
 training:
   epochs: 3
 sweep:
@@ -83,8 +83,12 @@ def test_the_demo_shows_every_key_and_its_default_where_there_is_one():
     raw = yaml.safe_load(packaged_path("demo").read_text())
     shown = {(*above, key) for above, section in sections(raw) for key in section}
     alternatives = {("sweep", "product"), ("sweep", "exclude"), ("sweep", "halving")}
-    wanted = {path for path in known_keys(Config) if path[:2] not in alternatives}
-    nested = {("corpus", "parts"), ("corpus", "split")}  # shown in a comment, in one line
+    wanted = {
+        tuple("face" if key == "*" and path[0] == "streams" else key for key in path)
+        for path in known_keys(Config)
+        if path[:2] not in alternatives
+    }
+    nested = {("corpus", "parts"), ("corpus", "split"), ("sweep", "folds")}  # shown in a comment, in one line
     wanted = {path for path in wanted if path[:2] not in nested or len(path) == 2}
     assert {path for path in wanted if path[:2] != ("sweep", "rows")} <= shown
     assert load("demo").training.deciding().keys() == load("affwild2").training.deciding().keys()
@@ -129,11 +133,16 @@ def test_a_setting_on_the_command_line_wins_and_is_read_as_yaml():
         ("[AU, V]}", "[A, EXPR], attention: true}", "is given twice"),
         ("kind: rendered", "kind: affwild2", "needs 'root'"),
         ("kind: rendered", "kind: rendered, edition: abaw9", "unknown edition 'abaw9'"),
-        ("features:", "table: {edition: abaw3}\nfeatures:", "has other labels or totals than corpus.edition"),
+        ("streams:", "table: {edition: abaw3}\nstreams:", "has other labels or totals than corpus.edition"),
         ("seeds: [0]", "seeds: [0, 0]", "'seeds' must be one or more different numbers"),
         ("name: small", "name: ../small", "my.yaml:1: name: found '../small'"),
-        ("features: ", "feature: ", "the key 'features' is missing"),
+        ("streams: ", "stream: ", "the key 'streams' is missing"),
         ("[AU, V]}", "[AU, V], training: {lrr: 1}}", "training.lrr', did you mean 'sweep.rows.training.lr'"),
+        ("{face: ", "{Face: ", "my.yaml:3: streams.Face"),
+        ("{face: {backbone: resnet50, weights: imagenet1k_v2}}", "{}", "my.yaml:3: streams: found {}"),
+        ("weights: imagenet1k_v2", "wights: x", "did you mean 'streams.*.weights'"),
+        ("[AU, V]}", "[AU, V], streams: [fase]}", "row V+AU: no stream 'fase', did you mean 'face'?"),
+        ("[AU, V]}", "[AU, V], streams: [face, face]}", "a stream is named twice"),
         ("[AU, V]}", "[AU, V], lr: 1}", "'sweep.rows.0.lr', did you mean 'sweep.rows.training.lr'"),
         ("[AU, V]}", "[AU, V], training: {lr: -1}}", "my.yaml:8: sweep.rows.0.training.lr: found -1"),
         ("[AU, V]}", "[AU, V], training: {loss_weights: {W: 1}}}", "expected for W: one of V"),
@@ -296,3 +305,29 @@ def test_the_overview_of_corpora_lists_every_kind_once():
     assert sorted(re.findall(r"(?m)^\| \[`(\w+)`\]\(#\1\)", text)) == sorted(KINDS)
     headings = re.findall(r"(?m)^###? (\w+)$", text)
     assert sorted(headings) == sorted(KINDS)
+
+
+def test_a_row_reads_all_streams_or_those_that_its_name_tells(write):
+    two = "streams: {face: {store: a}, audio: {store: b}}"
+    text = SMALL.replace("streams: {face: {backbone: resnet50, weights: imagenet1k_v2}}", two)
+    config = load(write(text), ["sweep.rows=[{tasks: [V]}, {tasks: [V], streams: [audio]}]"])
+    assert names(config) == ["V", "V [audio]"]
+    axes = "{tasks: [[V], [A]], streams: [[face], [face, audio]], training: {lr: [1e-3, 1e-4]}}"
+    config = load(write(text), [f"sweep={{product: {axes}, exclude: [{{tasks: [A], streams: [face]}}]}}"])
+    assert names(config) == ["V [face]", "V [face] lr=0.0001", "V", "V lr=0.0001", "A", "A lr=0.0001"]
+
+
+def test_a_store_that_is_given_on_the_command_line_takes_the_place_of_making_one():
+    stream = load("demo", ["streams.face.store=/data/theirs"]).streams["face"]
+    assert (stream.store, stream.backbone) == (Path("/data/theirs"), "")
+
+
+def test_features_need_no_sweep_and_what_needs_one_says_so(write):
+    config = load(write(SMALL.split("training:")[0]))
+    assert config.sweep is None
+    with pytest.raises(ConfigError, match="small has no section 'sweep'"):
+        sweep_rows(config)
+
+
+def test_the_table_shows_the_edition_of_the_corpus_unless_it_says_otherwise():
+    assert load("smoke", ["corpus.edition=abaw5"]).table.edition == "abaw5"

@@ -163,7 +163,7 @@ def test_given_features_stand_in_for_crops_and_an_experiment_on_them_passes(tmp_
     )
     store = tmp_path / "given"
     toy_corpora.write_features(store, dict.fromkeys(CLIPS, ROWS))
-    code, out, _ = doctor(configure(root, features={"store": str(store)}))
+    code, out, _ = doctor(configure(root, streams={"face": {"store": str(store)}}))
     found = by_name(out)
     assert (code, found["crops"][0][0]) == (DONE, "PASS")
     assert "0 of 42 frames have no feature vector" in found["crops"][0][1]

@@ -263,31 +263,31 @@ def test_the_estimate_of_room_is_what_the_stores_then_take_and_nothing_once_they
 ):
     place = work_dir(config, tmp_path)
     whom = corpus(whole("t", "train", 50_000), whole("v", "validation", 700))
-    expected = cost.room(config, place, whom, toy_corpora.DIM)
+    expected = cost.room(config, place, whom, {"face": toy_corpora.DIM})
     write_labels(whom, place.labels, backend)
     frames = {c.id: len(c.frames) for c in whom.clips}
-    toy_corpora.write_features(place.features, frames, backend=backend)
-    for name, path in (("labels", place.labels), ("features", place.features)):
+    toy_corpora.write_features(place.streams["face"], frames, backend=backend)
+    for name, path in (("labels", place.labels), ("features", place.streams["face"])):
         taken = sum(file.stat().st_size for file in (path / "clips").rglob("*") if file.is_file())
         assert expected[name] == pytest.approx(taken, rel=0.06)
-        assert cost.room(config, place, whom, toy_corpora.DIM)[name] == 0
+        assert cost.room(config, place, whom, {"face": toy_corpora.DIM})[name] == 0
 
 
 def test_a_feature_store_that_was_given_must_have_every_clip_that_is_read_at_full_length(tmp_path):
-    config = configure("/nowhere", features={"store": tmp_path / "given"})
+    config = configure("/nowhere", streams={"face": {"store": tmp_path / "given"}})
     place = work_dir(config, tmp_path / "work")
     test = clip("test", "test", [True])
     whom = corpus(whole("a", "train"), whole("b", "validation"), test)
-    toy_corpora.write_features(place.features, {"a": 14})
-    found = cost.check_given_features(place, whom)
+    toy_corpora.write_features(place.streams["face"], {"a": 14})
+    found = cost.check_given_features(place, "face", whom)
     assert found.status == "FAIL"
     assert found.found.startswith("1 of 2 clips have features")
     assert found.found.endswith("wrong is b")
     assert "--like" in found.remedy
-    toy_corpora.write_features(place.features, {"b": 13})
-    assert "1 of another number of frames; wrong is b" in cost.check_given_features(place, whom).found
+    toy_corpora.write_features(place.streams["face"], {"b": 13})
+    assert "1 of another number of frames; wrong is b" in cost.check_given_features(place, "face", whom).found
     whom = corpus(whole("a", "train"), whole("b", "validation", 13), test)
-    assert cost.check_given_features(place, whom).status == "PASS"
+    assert cost.check_given_features(place, "face", whom).status == "PASS"
 
 
 def test_a_sample_of_crops_is_spread_over_all_clips():

@@ -2,6 +2,7 @@
 
 import io
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -84,7 +85,7 @@ def facets(tmp_path, corpus):
     settings = {
         "name": "theirs",
         "corpus": {"kind": "affwild2", "root": str(corpus)},
-        "features": {"store": str(tmp_path / "theirs")},
+        "streams": {"face": {"store": str(tmp_path / "theirs")}},
         "training": {"window": 16, "hop": 8, "epochs": 2, "channels": 8},
         "sweep": {"rows": [{"tasks": ["V"]}, {"tasks": ["A"]}], "seeds": [0]},
     }
@@ -104,7 +105,7 @@ def facets(tmp_path, corpus):
 
 
 def run_ids(facets, store):
-    config = load(facets.config, [f"features.store={store}"])
+    config = load(facets.config, [f"streams.face.store={store}"])
     return [run.run_id for run in make_plan(config, open_data(work_dir(config, facets.work))).runs]
 
 
@@ -151,9 +152,9 @@ def test_features_that_do_not_fit_the_labels_are_listed_with_the_remedy(facets, 
 
 def test_a_store_of_labels_is_no_store_of_features(facets):
     facets("features")
-    code, _, err = facets("features", "--set", f"features.store={facets.work / 'labels'}")
+    code, _, err = facets("features", "--set", f"streams.face.store={facets.work / 'labels'}")
     assert code == FAILED
-    assert "holds labels: expected a feature store" in err
+    assert "holds labels: expected features" in err
 
 
 def test_the_exit_code_says_whether_all_some_or_none_was_imported(facets, tmp_path):
@@ -176,9 +177,9 @@ def test_the_exit_code_says_whether_all_some_or_none_was_imported(facets, tmp_pa
 
 
 def test_the_doctor_asks_for_a_given_store_instead_of_weights(facets):
-    assert check_weights(load(facets.config)).status == "FAIL"
+    assert check_weights("face", load(facets.config).streams["face"]).status == "FAIL"
     stores.create(facets.store, feature_spec(DIM))
-    found = check_weights(load(facets.config))
+    found = check_weights("face", load(facets.config).streams["face"])
     assert (found.status, str(facets.store) in found.found) == ("PASS", True)
 
 
@@ -186,24 +187,24 @@ def test_the_doctor_asks_for_a_given_store_instead_of_weights(facets):
     ("features", "told"),
     [
         ("{store: x, backbone: resnet50}", "'backbone' cannot be given too"),
-        ("{store: x, weights: a, image_size: 112}", "'weights', 'image_size' cannot be given too"),
+        ("{store: x, weights: a, image_size: 112}", "'image_size', 'weights' cannot be given too"),
         ("{backbone: resnet50}", "the key 'weights' is missing: give 'backbone' and 'weights', or 'store'"),
         ("{}", "the key 'backbone' is missing"),
     ],
 )
 def test_a_store_and_a_backbone_exclude_each_other(features, told):
     with pytest.raises(ConfigError) as caught:
-        load("demo", [f"features={features}"])
+        load("demo", [f"streams.face={features}"])
     assert told in str(caught.value)
 
 
 def test_a_given_store_replaces_the_path_of_the_features():
-    config = load("demo", ["features={store: /data/theirs, backend: zarr}"])
+    config = load("demo", ["streams.face={store: /data/theirs, backend: zarr}"])
     assert isinstance(config, Config)
     place = work_dir(config)
-    assert (str(place.features), str(place.labels), place.imported) == (
-        "/data/theirs",
+    assert (place.streams, str(place.labels), place.given) == (
+        {"face": Path("/data/theirs")},
         "work/demo/labels",
-        True,
+        {"face"},
     )
-    assert not work_dir(load("demo")).imported
+    assert not work_dir(load("demo")).given

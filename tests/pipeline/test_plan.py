@@ -42,9 +42,9 @@ def test_ids_are_twelve_hex_digits_and_differ_between_runs():
     [
         "training.device=cpu",
         "training.max_replicas=1",
-        "features.device=cpu",
-        "features.batch_size=1",
-        "features.backend=zarr",
+        "streams.face.device=cpu",
+        "streams.face.batch_size=1",
+        "streams.face.backend=zarr",
         "table.formats=[md]",
         "name=other",
         "sweep.rows=[{tasks: [V]}]",
@@ -77,7 +77,7 @@ def test_the_rows_that_two_sweeps_share_are_the_same_runs():
 
 def test_the_id_of_the_same_settings_changes_with_the_version_of_identities_alone():
     training = Training().deciding()
-    row = SweepRow("V+A+Attn", ("V", "A"), True, training, {})
+    row = SweepRow("V+A+Attn", ("V", "A"), True, (), training, {})
     assert planned_run(row, 7, Division(None, "", {}), "e" * 64, {"face": "f" * 64}).run_id == "8fb4783eeec3"
 
 
@@ -216,7 +216,7 @@ def test_an_earlier_plan_of_the_same_labels_saves_reading_them(written, monkeypa
     [
         ("training.lr=0.1", "training"),
         ("sweep.seeds=[7]", "sweep"),
-        ("features.image_size=64", "features"),
+        ("streams.face.image_size=64", "streams"),
         ("corpus.expressions=[Neutral]", "corpus"),
     ],
 )

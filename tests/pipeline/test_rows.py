@@ -13,7 +13,7 @@ SHARED = Training()
 
 
 def row(tasks, attention=False, shared=SHARED, **own):
-    return resolve(Row(tasks=tasks, attention=attention, training=own), shared, "here")
+    return resolve(Row(tasks=tasks, attention=attention, training=own), shared, "here", ["face"])
 
 
 def names(*settings):

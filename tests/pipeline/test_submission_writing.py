@@ -380,7 +380,7 @@ def test_write_and_check_work_from_the_command_line(trained_run, tmp_path, capsy
     folder, features, _ = trained_run
     (tmp_path / "list.txt").write_text("c\nb\n")
     asked = ("--list", tmp_path / "list.txt", "--track", "EXPR", "--edition", "abaw2")
-    here = ("--work", folder, "--set", f"features={{store: {features.path}}}")
+    here = ("--work", folder, "--set", f"streams.face={{store: {features.path}}}")
     code, out, _ = facets(
         "submission", "write", "0123456789ab", *asked, "--out", tmp_path / "out", *here, "--missing", "hold"
     )
