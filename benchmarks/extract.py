@@ -42,7 +42,7 @@ from extract.corpora import CropFrames, Crops, rendered  # noqa: E402
 from extract.decode import decode_file  # noqa: E402
 from extract.engine import extract_clips  # noqa: E402
 from extract.feed import Spent, feed  # noqa: E402
-from extract.network import Network  # noqa: E402
+from extract.forward import Network  # noqa: E402
 from extract.worklist import look  # noqa: E402
 
 BATCH, SIZE = 64, 112

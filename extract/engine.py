@@ -21,7 +21,7 @@ from extract.backbones.backbone import Backbone
 from extract.corpora import Crops
 from extract.extracted import BadFrame, FailedClip, Report, Stages, duration
 from extract.feed import TAIL, Batch, Spent, feed
-from extract.network import Network, Pending, Precision
+from extract.forward import Network, Pending, Precision
 from extract.worklist import Worklist, look
 from stores import FeatureSpec, Store, differences
 from stores.errors import ConfigError, SpecMismatch

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.corpora import Crops
+from extract.corpora import Crops, NamedFrames
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +34,9 @@ def inspect(clip: Crops) -> Source:
     """
     digest = hashlib.sha256(f"{len(clip.frames)}\n".encode())
     present = np.zeros(len(clip.frames), np.bool_)
-    for frame, path in enumerate(clip.frames):
+    frames = clip.frames
+    names = map(frames.name, range(len(frames))) if isinstance(frames, NamedFrames) else frames
+    for frame, path in enumerate(names):
         if path is None:
             continue
         present[frame] = True
@@ -43,5 +45,6 @@ def inspect(clip: Crops) -> Source:
             found = f"{status.st_size} {status.st_mtime_ns}"
         except OSError as error:
             found = f"unreadable {error.errno}"
-        digest.update(f"{frame} {path.name} {found}\n".encode("utf-8", "surrogateescape"))
+        name = os.path.basename(path)  # noqa: PTH119 - as above
+        digest.update(f"{frame} {name} {found}\n".encode("utf-8", "surrogateescape"))
     return Source(digest.hexdigest(), present)

@@ -3,7 +3,7 @@
 The same convolutions in the same order, and values as they were up to rounding.
 
 The operators are those that torch's own compiler emits for CPUs (torch/_inductor/mkldnn_ir.py). Calling them
-needs no C++ compiler and no quarter of a minute; but they are not documented, so ``extract.network``
+needs no C++ compiler and no quarter of a minute; but they are not documented, so ``extract.forward``
 compares a fused network with the plain one before it is used.
 """
 

@@ -30,7 +30,7 @@ class Features(Section):
     device: Device = "auto"
     batch_size: PositiveInt = 64
     precision: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """Of the network; what differs too much from float32 is refused, see ``extract.network``."""
+    """Of the network; what differs too much from float32 is refused, see ``extract.forward``."""
     compile: bool = False
     """Compile the network first: minutes that pay back on a large corpus."""
 

@@ -101,7 +101,7 @@ def measure(backbone: "Backbone", clips: "Sequence[Clip]", settings: Features) -
     import torch
 
     from extract.decode import DecodeError, decode_file
-    from extract.network import Network
+    from extract.forward import Network
     from pipeline.device import resolve_device
 
     device = resolve_device(settings.device)

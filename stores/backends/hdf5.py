@@ -1,7 +1,7 @@
 """The HDF5 backend: the arrays of one clip in one file, raw, in chunks of whole frames, dimensions scaled.
 
 A file that holds anything but the expected plain datasets is refused. HDF5 itself places and finds the
-chunks; their values pass beside it.
+chunks; their values pass beside it. h5py is imported when a file is opened: most answers need records alone.
 """
 
 import contextlib
@@ -9,8 +9,8 @@ import io
 import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from stores import commit
@@ -19,6 +19,9 @@ from stores.digest import Array
 from stores.errors import StoreError
 from stores.layout import ArrayLayout
 from stores.spec import Spec
+
+if TYPE_CHECKING:
+    import h5py
 
 SUFFIXES = (".h5", ".hdf5")
 IS_FOLDER = False
@@ -43,6 +46,8 @@ def write(path: Path, arrays: Mapping[str, Array], spec: Spec) -> None:
     Raises:
         OSError: the file could not be written in full.
     """
+    import h5py
+
     frames = len(next(iter(arrays.values())))
     layout = spec.layout(frames)
     image = _Image(sum(array.padded_bytes for array in layout.values()) + SPARE_BYTES)
@@ -111,7 +116,9 @@ def check_rest(path: Path, spec: Spec, frames: int) -> None:
 
 
 @contextlib.contextmanager
-def _parsed(clip: OpenFile) -> Iterator[h5py.File]:
+def _parsed(clip: OpenFile) -> "Iterator[h5py.File]":
+    import h5py
+
     try:
         with h5py.File(_Source(clip), "r") as file:
             yield file
@@ -168,7 +175,9 @@ class _Source(_Seekable):
         return len(buffer)
 
 
-def _allocate(file: h5py.File, name: str, layout: ArrayLayout) -> h5py.Dataset:
+def _allocate(file: "h5py.File", name: str, layout: ArrayLayout) -> "h5py.Dataset":
+    import h5py
+
     plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     plan.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     plan.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
@@ -178,7 +187,7 @@ def _allocate(file: h5py.File, name: str, layout: ArrayLayout) -> h5py.Dataset:
     return file.create_dataset(name, layout.shape, layout.dtype, chunks=chunks, track_times=False, dcpl=plan)
 
 
-def _offsets(dataset: h5py.Dataset, layout: ArrayLayout) -> list[int]:
+def _offsets(dataset: "h5py.Dataset", layout: ArrayLayout) -> list[int]:
     """Returns the first byte of each chunk; a contiguous dataset has chunks without knowing it."""
     if dataset.chunks is None:
         step, first = layout.chunk_frames * layout.row_bytes, dataset.id.get_offset()
@@ -206,7 +215,7 @@ def _blocks(
     yield image[position : image.end]
 
 
-def _locate(file: h5py.File, path: Path, name: str, layout: ArrayLayout) -> list[int]:
+def _locate(file: "h5py.File", path: Path, name: str, layout: ArrayLayout) -> list[int]:
     dataset = _dataset(file, path, name, np.dtype(layout.dtype), layout.shape)
     chunk = (layout.chunk_frames, *layout.shape[1:])
     if dataset.chunks is not None and dataset.chunks != chunk:
@@ -222,8 +231,10 @@ def _locate(file: h5py.File, path: Path, name: str, layout: ArrayLayout) -> list
 
 
 def _dataset(
-    file: h5py.File, path: Path, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]
-) -> h5py.Dataset:
+    file: "h5py.File", path: Path, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]
+) -> "h5py.Dataset":
+    import h5py
+
     # The kind of link comes first: asking for the object would already follow it.
     if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         msg = f"{path}: {name!r} is a soft or external link, which stores never hold"

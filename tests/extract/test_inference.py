@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from extract import network as network_module
+from extract import forward as network_module
 from extract.backbones import narrow_resnet50
 from extract.backbones.backbone import Backbone
-from extract.network import GATE, Network
+from extract.forward import GATE, Network
 from extract.onednn import fuse
 from stores.errors import ConfigError
 
@@ -203,7 +203,7 @@ def test_on_cuda_a_slot_is_free_once_copied_while_the_network_and_the_way_back_g
         return compute(pixels)
 
     monkeypatch.setattr(network, "_features", features)
-    monkeypatch.setattr("extract.network._event", lambda: FakeEvent(log))
+    monkeypatch.setattr("extract.forward._event", lambda: FakeEvent(log))
     monkeypatch.setattr(torch.cuda, "stream", Within)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: main)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
