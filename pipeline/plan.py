@@ -26,6 +26,8 @@ from temporal.settings import Run, Training, settings_of
 logger = logging.getLogger(__name__)
 
 FORMAT, VERSION = "facets-plan", 1
+PLAIN = ("name", "shares", "made_by", "frames", "labels", "features")
+"""What a plan keeps as it is, as JSON values."""
 RUN_ID_DIGITS = 12
 IDENTITY_VERSION = 4
 """Goes up when the same settings start to give other numbers: old results are not taken for new ones."""
@@ -72,6 +74,7 @@ class Plan:
 
     Attributes:
         name: of the experiment.
+        shares: the experiment whose data and runs it uses; None for its own.
         made_by: section of the configuration -> digest of its settings that decide a plan.
         runs: every run, rows in the order of the table, seeds within a row, folds within a seed.
         folds: the divisions of the clips that the runs are trained and scored on.
@@ -83,6 +86,7 @@ class Plan:
     """
 
     name: str
+    shares: str | None
     made_by: Mapping[str, str]
     runs: tuple[PlannedRun, ...]
     folds: tuple[Division, ...]
@@ -118,7 +122,7 @@ class Plan:
         runs: list[Json] = [{name: getattr(run, name) for name in PlannedRun.__slots__} for run in self.runs]
         content = documents.render(
             {
-                **{name: getattr(self, name) for name in ("name", "made_by", "frames", "labels", "features")},
+                **{name: getattr(self, name) for name in PLAIN},
                 "format": FORMAT,
                 "version": VERSION,
                 "runs": runs,
@@ -133,8 +137,12 @@ class Plan:
             replace_file(path, content)
 
 
-def read_plan(path: Path, config: Config) -> Plan:
-    """Reads the plan that ``facets sweep`` wrote for ``config``.
+def read_plan(path: Path, config: Config | None = None) -> Plan:
+    """Reads the plan that ``facets sweep`` wrote.
+
+    Args:
+        path: of the plan.
+        config: the experiment; the plan must have been made by its settings, if it is given.
 
     Raises:
         StoreError: there is no plan, or it is damaged or of another version.
@@ -148,7 +156,7 @@ def read_plan(path: Path, config: Config) -> Plan:
         if (document["format"], document["version"]) != (FORMAT, VERSION):
             msg = f"its format is {document['format']} {document['version']}, not {FORMAT} {VERSION}"
             raise ValueError(msg)
-        given = {key: document[key] for key in ("name", "made_by", "frames", "labels", "features")}
+        given = {key: document[key] for key in PLAIN}
         plan = Plan(
             **given,
             runs=tuple(_run(run) for run in document["runs"]),
@@ -159,7 +167,7 @@ def read_plan(path: Path, config: Config) -> Plan:
     except (OSError, KeyError, TypeError, ValueError, AttributeError, StoreError) as error:
         msg = f"{path} is no plan ({error}): run facets sweep"
         raise StoreError(msg) from error
-    asked = made_by(config)
+    asked = {} if config is None else made_by(config)
     if differ := [key for key in asked if plan.made_by.get(key) != asked[key]]:
         msg = f"{path} was planned with other settings of {', '.join(differ)}: run facets sweep"
         raise ConfigError(msg)
@@ -189,6 +197,7 @@ def make_plan(config: Config, data: Data, before: Plan | None = None) -> Plan:
     used = dict.fromkeys(clip for division in folds for clip in division.splits)
     return Plan(
         name=config.name,
+        shares=config.shares,
         made_by=made_by(config),
         runs=planned_runs(config, labels, features, folds),
         folds=folds,

@@ -26,11 +26,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import ledger
-from pipeline.plan import PlannedRun
+from pipeline.config import Config
+from pipeline.plan import Plan, PlannedRun, read_plan
 from pipeline.rows import loss_weight, relevant, text_of
-from pipeline.scores import Column, chance_of, values_of
+from pipeline.scores import Column, chance_of, columns_of, values_of
+from pipeline.workdir import work_dir
 from stores import documents
-from stores.editions import Edition
+from stores.editions import Edition, edition
 from stores.errors import FacetsError
 from temporal.metrics import pooled, scores_of
 
@@ -66,32 +68,57 @@ class Outcome:
     frames: Mapping[str, int] = field(default_factory=dict)
 
 
-def collect(
-    folder: Path,
-    plan: Sequence[PlannedRun],
-    columns: Sequence[Column],
-    chance: Mapping[str, Mapping[str, float]],
-    rules: Edition,
-) -> "tuple[pd.DataFrame, pd.DataFrame | None]":
+def frame(source: str | Path | Config, *, pooled: bool = False) -> "pd.DataFrame":
+    """Returns the results of a sweep as the data frame that the head of this module describes.
+
+    Args:
+        source: a work directory with a ``plan.json``, or the configuration of an experiment whose work
+            directory is ``work/<name>``.
+        pooled: if the sweep has folds, one line for all folds together instead of one for each: the score of
+            their predictions together. Without folds there is no difference.
+
+    Raises:
+        FacetsError: the sweep is not planned yet, or a result is damaged; the message says what to do.
+    """
+    if isinstance(source, Config):
+        place = work_dir(source)
+        plan, folder, shown = read_plan(place.plan, source), place.runs, source.table.edition
+    else:
+        work = Path(source)
+        plan = read_plan(work / "plan.json")
+        folder = (work if plan.shares is None else work.parent / plan.shares) / "runs"
+        shown = plan.provenance.labels.edition
+    runs, together = collect(plan, folder, shown)
+    return together if pooled and together is not None else runs
+
+
+def rules_of(plan: Plan, shown: str) -> Edition:
+    """Returns the edition that a table shows, with the names that are scored."""
+    names = plan.provenance.labels
+    return replace(edition(shown), expressions=names.expression_names, aus=names.au_names)
+
+
+def collect(plan: Plan, folder: Path, shown: str) -> "tuple[pd.DataFrame, pd.DataFrame | None]":
     """Returns the frame of the planned runs, and that of all folds together; None if there are no folds.
 
     Args:
+        plan: the sweep, its runs in the order of the table.
         folder: with one folder per run.
-        plan: the runs, in the order of the table.
-        columns: the scores to read.
-        chance: task -> metric -> chance level.
-        rules: the edition with the names that are scored.
+        shown: name of the edition that scores are shown of.
 
     Raises:
         FacetsError: a result is damaged, belongs to another run, or was scored on other frames than the rest.
     """
-    found = [(run, read_run(folder / run.run_id, run, columns)) for run in plan]
+    rules, chance = rules_of(plan, shown), plan.provenance.chance
+    headline, details = columns_of(rules, (run.tasks for run in plan.runs))
+    columns = headline + details
+    found = [(run, read_run(folder / run.run_id, run, columns)) for run in plan.runs]
     check_frames(found, folder)
     members: dict[tuple[str, int], list[tuple[PlannedRun, Outcome]]] = {}
     for run, outcome in found:
         members.setdefault((run.name, run.seed), []).append((run, outcome))
     frame = lines(found, columns, chance)
-    if plan[0].fold is None:
+    if plan.runs[0].fold is None:
         return frame, None
     together = [
         (replace(folds[0][0], run_id="", fold=None), pool(folds, folder, columns, rules))

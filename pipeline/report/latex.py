@@ -28,7 +28,6 @@ ESCAPES = {
 
 def as_latex(table: Table) -> str:
     """Returns the table and its footnotes as one LaTeX ``table``; the best score of each column is bold."""
-    facts = table.provenance
     head = ["tag", "Best/Epochs", *(column.header for column in table.columns)]
     blocks: list[str] = []
     for title, cells, full in wording.grids(table):
@@ -39,13 +38,13 @@ def as_latex(table: Table) -> str:
             line = [_escape(row.name), _escape(wording.epochs(row))]
             line += [_cell(row, column, cells(row).get(column), full(row)) for column in table.columns]
             blocks.append(f"    {' & '.join(line)} \\\\")
+    corpus, edition = _escape(table.plan.provenance.corpus), _escape(table.config.table.edition)
     notes = [rf"\textbf{{{title}:}} {_escape(text)}\par" for title, text in wording.footnotes(table)]
     lines = [
         r"% needs \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
-        rf"  \caption{{Task combinations on the {_escape(facts.split)} split of {_escape(facts.corpus)}"
-        rf" ({_escape(facts.edition)}).}}",
+        rf"  \caption{{Task combinations on {corpus}, {wording.scored_clips(table)} ({edition}).}}",
         r"  \label{tab:facets}",
         rf"  \begin{{tabular}}{{ll{'r' * len(table.columns)}}}",
         r"    \toprule",

@@ -5,77 +5,17 @@ apart.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline import results
-from pipeline.plan import PlannedRun
+from pipeline.config import Config
+from pipeline.plan import Plan
 from pipeline.scores import Column, chance_of, columns_of
-from stores.editions import Edition, edition
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-@dataclass(frozen=True, slots=True)
-class Provenance:
-    """What a reader must know to judge the numbers; printed under every table.
-
-    Attributes:
-        corpus: kind of corpus, such as ``rendered`` or ``affwild2``.
-        corpus_note: one sentence saying what the corpus is and is not.
-        stream: name of the feature stream.
-        backbone: architecture of the feature extractor.
-        weights: name of its weights.
-        weights_sha256: SHA-256 of the weights, hex; the first 12 digits are printed; None if not known.
-        weights_trained_on: corpora that the weights were trained on; empty if not known.
-        imported: whether others made the features, so that their origin is what was stated, not observed.
-        edition: ABAW edition whose label lists and totals are used.
-        split: split that is scored.
-        clips: number of clips in that split.
-        frames: labelled frames of that split, per task.
-        seeds: the seeds of the sweep.
-        selection: how the best epoch is chosen, a phrase such as ``highest mean score of the tasks trained``.
-        chance: score of a predictor that ignores the input, on the same frames: task -> metric -> value.
-        chance_rule: what that predictor is, a phrase such as ``best constant prediction``.
-        epochs: most epochs that a run may train.
-        patience: epochs without improvement after which a run stops.
-        facets_version: version of this program.
-        features_digest: digest of the feature specification, hex; the first 12 digits are printed.
-        expressions: classes that are scored, where they are not those of the edition.
-        aus: action units that are scored, where they are not those of the edition.
-        rules: what the rules of the edition have against rows of the table, one sentence each.
-    """
-
-    corpus: str
-    corpus_note: str
-    stream: str
-    backbone: str
-    weights: str
-    weights_sha256: str | None
-    weights_trained_on: tuple[str, ...]
-    imported: bool
-    edition: str
-    split: str
-    clips: int
-    frames: Mapping[str, int]
-    seeds: tuple[int, ...]
-    selection: str
-    chance: Mapping[str, Mapping[str, float]]
-    chance_rule: str
-    epochs: int
-    patience: int
-    facets_version: str
-    features_digest: str
-    expressions: tuple[str, ...] = ()
-    aus: tuple[str, ...] = ()
-    rules: tuple[str, ...] = ()
-
-    def scored(self) -> Edition:
-        """Returns the edition with the names that are scored."""
-        rules = edition(self.edition)
-        return replace(rules, expressions=self.expressions or rules.expressions, aus=self.aus or rules.aus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +77,8 @@ class Table:
             tasks, as far as any row trains them all.
         details: everything else that is scored: F1 and accuracy apart, single AUs, single expressions.
         rows: one per combination.
-        provenance: what the numbers rest on.
+        config: the experiment.
+        plan: its sweep, and what the numbers rest on.
         runs: the frame of ``pipeline.results``.
         pooled: the same over all folds together; None if the sweep has no folds.
     """
@@ -145,13 +86,14 @@ class Table:
     columns: tuple[Column, ...]
     details: tuple[Column, ...]
     rows: tuple[Row, ...]
-    provenance: Provenance
+    config: Config
+    plan: Plan
     runs: "pd.DataFrame"
     pooled: "pd.DataFrame | None" = None
 
     def chance(self, column: Column) -> float | None:
         """Returns the chance level of ``column``; None if none is known, as for single labels."""
-        return chance_of(self.provenance.chance, column)
+        return chance_of(self.plan.provenance.chance, column)
 
     @property
     def each_run(self) -> "pd.DataFrame":
@@ -159,20 +101,20 @@ class Table:
         return self.runs.drop_duplicates("run_id")
 
 
-def build_table(folder: Path, plan: Sequence[PlannedRun], provenance: Provenance) -> Table:
+def build_table(config: Config, plan: Plan, folder: Path) -> Table:
     """Reads the planned runs and aggregates their scores; trains and writes nothing.
 
     Args:
-        folder: with one folder per run; runs that are not in the plan are left out.
-        plan: the runs of the sweep, in table order.
-        provenance: what to print under the table.
+        config: the experiment.
+        plan: its sweep; runs that are not in it are left out.
+        folder: with one folder per run.
 
     Raises:
         FacetsError: a result is damaged or belongs to another run; the message names the file and the remedy.
     """
-    rules = provenance.scored()
-    columns, details = columns_of(rules, (run.tasks for run in plan))
-    runs, pooled = results.collect(folder, plan, columns + details, provenance.chance, rules)
+    shown = config.table.edition
+    columns, details = columns_of(results.rules_of(plan, shown), (run.tasks for run in plan.runs))
+    runs, pooled = results.collect(plan, folder, shown)
     scores = runs if pooled is None else pooled
     cells = aggregate(scores, columns + details)
     folds = {} if pooled is None else aggregate(over_seeds(runs), columns + details)
@@ -185,15 +127,15 @@ def build_table(folder: Path, plan: Sequence[PlannedRun], provenance: Provenance
             name=run.name,
             tasks=run.tasks,
             attention=bool(run.attention),
-            seeds=len({other.seed for other in plan if other.name == run.name}),
+            seeds=len({other.seed for other in plan.runs if other.name == run.name}),
             counts=counts[run.name].to_dict(),
             epochs=epochs.get(run.name),
             cells=cells.get(run.name, {}),
             folds=folds.get(run.name, {}),
         )
-        for run in {run.name: run for run in plan}.values()
+        for run in {run.name: run for run in plan.runs}.values()
     )
-    return Table(columns, details, rows, provenance, runs, pooled)
+    return Table(columns, details, rows, config, plan, runs, pooled)
 
 
 def over_seeds(runs: "pd.DataFrame") -> "pd.DataFrame":

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
+from pipeline.data import SCORED
 from pipeline.report.summary import Cell, Row, Table
+from pipeline.rules import found_breaches, sentences
 from pipeline.scores import Column
+from stores import FeatureSpec
 from temporal.tasks import TASKS
 
 NOT_TRAINED = "---"
@@ -13,6 +16,9 @@ TRACK_SCORES = {
     "MTL": "is the mean of the two CCC, plus F1 (EXPR), plus F1 (AU), at most 3",
 }
 """What the score of a track is made of, see ``temporal.metrics.track_total``."""
+
+SELECTION = "highest mean over the trained tasks of CCC, or of the edition's score for AU and EXPR"
+CHANCE_RULE = "the best that can be expected without seeing an image, from label frequencies alone"
 
 UNSCORED = ("failed", "missing", "stopped")
 """What keeps a run from having scores, the gravest first."""
@@ -51,22 +57,29 @@ def epochs(row: Row) -> str:
 
 def footnotes(table: Table) -> list[tuple[str, str]]:
     """Returns the notes under the table, as pairs of a title and a sentence or two."""
-    facts = table.provenance
+    facts = table.plan.provenance
+    specifications = ", ".join(spec.digest()[:12] for spec in facts.streams.values())
     notes = [
         ("Scores", _scores(table)),
         ("Metrics", _metrics(table)),
         ("Chance", _chance(table)),
         ("Best/Epochs", _selection(table)),
         ("Data", _data(table)),
-        ("Backbone", _backbone(table)),
-        ("Software", f"facets {facts.facets_version}, feature specification {facts.features_digest[:12]}."),
+        *(("Backbone", _backbone(name, spec, len(facts.streams))) for name, spec in facts.streams.items()),
+        ("Software", f"facets {facts.facets_version}, feature specification {specifications}."),
     ]
     if text := _stopped(table):
         notes.insert(1, ("Stopped", text))
     if table.pooled is not None:
         notes.insert(1, ("Folds", _folds(table)))
-    notes += [("Rules", sentence) for sentence in facts.rules]
+    shown = table.config.table.edition
+    notes += [("Rules", said) for said in sentences(shown, found_breaches(table.config, table.plan))]
     return notes + [("Failed", f"{name}: {error}") for name, error in failures(table).items()]
+
+
+def scored_clips(table: Table) -> str:
+    """Returns which clips are scored: ``validation split``, or ``all folds together``."""
+    return f"{SCORED} split" if table.pooled is None else "all folds together"
 
 
 def failures(table: Table) -> dict[str, str]:
@@ -91,7 +104,7 @@ def grids(table: Table) -> list[tuple[str, Callable[[Row], Mapping[Column, Cell]
 
 
 def _scores(table: Table) -> str:
-    seeds = table.provenance.seeds
+    seeds = table.config.planned.seeds
     listed = ", ".join(map(str, seeds))
     parts = [f"one seed ({listed}), so their spread is unknown."]
     if len(seeds) > 1:
@@ -138,7 +151,9 @@ def _metrics(table: Table) -> str:
         f1 = "Total (AU) = 0.5 F1 + 0.5 accuracy, Total (EXPR) = 0.67 macro F1 + 0.33 accuracy"
     tracks = [f"{c.header} {TRACK_SCORES[c.task]}" for c in table.columns if c.task in TRACK_SCORES]
     scored = f"; score of the track: {'; '.join(tracks)}" if tracks else ""
-    return f"{f1} ({table.provenance.edition}){scored}. All scores are over the frames of all clips together."
+    return (
+        f"{f1} ({table.config.table.edition}){scored}. All scores are over the frames of all clips together."
+    )
 
 
 def _chance(table: Table) -> str:
@@ -157,43 +172,38 @@ def _chance(table: Table) -> str:
             and (value := table.chance(Column(column.task, metric))) is not None
         ]
         parts.append(f"{column.header} {decimal(level)}" + (f" ({', '.join(apart)})" if apart else ""))
-    return f"{'; '.join(parts)}: {table.provenance.chance_rule}, on the same frames."
+    return f"{'; '.join(parts)}: {CHANCE_RULE}, on the same frames."
 
 
 def _selection(table: Table) -> str:
-    facts = table.provenance
+    shared = table.config.training
     own = {"training.epochs", "training.patience"} & set(table.runs.columns)
-    text = (
-        "epoch kept / epochs trained, medians over seeds;"
-        f" at most {facts.epochs}, stopped after {facts.patience} without improvement"
+    patience = f"stopped after {shared.patience} without improvement" if shared.patience else "never stopped"
+    return (
+        f"epoch kept / epochs trained, medians over seeds; at most {shared.epochs}, {patience}"
         f"{', unless the row says otherwise' if own else ''}."
-        f" Best epoch chosen on the validation split ({facts.selection})"
+        f" Best epoch chosen on the {SCORED} split ({SELECTION}), so scores are optimistic."
     )
-    if facts.split == "validation":
-        return f"{text}, so scores are optimistic."
-    return f"{text}; scored on the {facts.split} split."
 
 
 def _data(table: Table) -> str:
-    facts = table.provenance
+    facts = table.plan.provenance
     scored = (table.runs if table.pooled is None else table.pooled).groupby("task").frames.max().dropna()
     frames = []
     for task, labelled in facts.frames.items():
         differs = scored.get(task, labelled) != labelled
         frames.append(f"{task} {labelled:,}" + (f" ({scored[task]:,} scored)" if differs else ""))
-    return (
-        f"{facts.corpus}: {facts.corpus_note.rstrip('.')}. {facts.split.capitalize()} split, {facts.clips:,}"
-        f" clips; labelled frames: {', '.join(frames)}."
-    )
+    clips = f"{scored_clips(table).capitalize()}, {facts.clips:,} clips"
+    note = f"{facts.corpus}: {facts.corpus_note.rstrip('.')}"
+    return f"{note}. {clips}; labelled frames: {', '.join(frames)}."
 
 
-def _backbone(table: Table) -> str:
-    facts = table.provenance
-    trained_on = ", ".join(facts.weights_trained_on) or "unknown data"
-    digest = "unknown" if facts.weights_sha256 is None else facts.weights_sha256[:12]
-    text = f"{facts.backbone}, weights {facts.weights} (SHA-256 {digest}), trained on {trained_on}."
-    if facts.imported:
-        text = f"stream {facts.stream}, imported, its origin as stated: backbone {text}"
-    if BUNDLED_BACKBONE in facts.backbone:
+def _backbone(name: str, spec: FeatureSpec, streams: int) -> str:
+    trained_on = ", ".join(spec.weights_trained_on) or "unknown data"
+    digest = "unknown" if spec.weights_sha256 is None else spec.weights_sha256[:12]
+    text = f"{spec.backbone}, weights {spec.weights} (SHA-256 {digest}), trained on {trained_on}."
+    if spec.mean is None:  # an extractor always knows what it subtracted
+        text = f"stream {spec.stream}, imported, its origin as stated: backbone {text}"
+    if BUNDLED_BACKBONE in spec.backbone:
         text += " It is for the embedded corpus only: these scores say nothing about photographed faces."
-    return text
+    return f"{name}: {text}" if streams > 1 else text

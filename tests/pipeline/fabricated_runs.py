@@ -2,12 +2,17 @@
 
 import json
 import random
+from dataclasses import replace
 
 from pipeline.config import Training
+from pipeline.configfile import load
 from pipeline.folds import Division
-from pipeline.plan import PlannedRun, planned_runs
-from pipeline.report.summary import Provenance, build_table
+from pipeline.plan import Plan, PlannedRun, planned_runs
+from pipeline.provenance import Provenance
+from pipeline.report.summary import build_table
+from stores import LabelSpec
 from stores.editions import edition
+from stores.testing import feature_spec
 
 SEED_ROWS = (
     "V",
@@ -117,42 +122,46 @@ def scattered(run):
     return lambda task, metric, label: min(1.0, centre[task] + source.gauss(0, 0.1 if label else 0.03))
 
 
-def provenance(**changes):
-    facts = {
-        "corpus": "rendered",
-        "corpus_note": "drawn faces with known action units, made by this program",
-        "stream": "narrow_resnet50.rendered",
-        "backbone": "narrow_resnet50",
-        "weights": "rendered",
-        "weights_sha256": "0123456789abcdef" * 4,
-        "weights_trained_on": ("rendered faces of other identities",),
-        "imported": False,
-        "edition": "abaw2",
-        "split": "validation",
-        "clips": 24,
-        "frames": FRAMES,
-        "seeds": (0, 1, 2),
-        "selection": "highest mean score of the tasks trained",
-        "chance": {
-            "V": {"ccc": 0.0},
-            "A": {"ccc": 0.0},
-            "AU": {"f1": 0.31, "accuracy": 0.79, "total": 0.44},
-            "EXPR": {"f1": 0.07, "accuracy": 0.33, "total": 0.156},
-        },
-        "chance_rule": "best constant prediction",
-        "epochs": 40,
-        "patience": 8,
-        "facets_version": "0.1.0",
-        "features_digest": "fedcba9876543210" * 4,
-    }
-    return Provenance(**(facts | changes))
+CHANCE = {
+    "V": {"ccc": 0.0},
+    "A": {"ccc": 0.0},
+    "AU": {"f1": 0.31, "accuracy": 0.79, "total": 0.44},
+    "EXPR": {"f1": 0.07, "accuracy": 0.33, "total": 0.156},
+}
 
 
-def table_of(runs_dir, runs, value=scattered, **facts):
+def sweep(runs, edition_name="abaw2", aus=None, streams=("face",)):
+    """The configuration and the plan of a sweep with these runs."""
+    rules = edition(edition_name)
+    spec = replace(
+        feature_spec(4),
+        stream="narrow_resnet50.rendered",
+        backbone="narrow_resnet50",
+        weights="rendered",
+        weights_sha256="0123456789abcdef" * 4,
+        weights_trained_on=("rendered faces of other identities",),
+    )
+    facts = Provenance(
+        corpus="rendered",
+        corpus_note="drawn faces with known action units, made by this program",
+        streams=dict.fromkeys(streams, spec),
+        labels=LabelSpec("rendered", edition_name, rules.expressions, aus or rules.aus),
+        clips=24,
+        frames=FRAMES,
+        chance=CHANCE,
+        trained={},
+        facets_version="0.1.0",
+    )
+    seeds = list(dict.fromkeys(run.seed for run in runs))
+    config = load("demo", [f"{part}.edition={edition_name}" for part in ("table", "corpus")])
+    config = config.model_copy(update={"sweep": config.sweep.model_copy(update={"seeds": tuple(seeds)})})
+    return config, Plan("demo", None, {}, tuple(runs), (), {}, frozenset(), "", {}, facts)
+
+
+def table_of(runs_dir, runs, value=scattered, edition_name="abaw2", **facts):
     """The table of ``runs`` after each got the score ``value``, or ``value(run)``; None writes nothing."""
-    edition_name = facts.get("edition", "abaw2")
     for run in runs:
         scores = value(run) if callable(value) else value
         if scores is not None:
             write_result(runs_dir, run, scores, edition_name=edition_name)
-    return build_table(runs_dir, runs, provenance(**facts))
+    return build_table(*sweep(runs, edition_name, **facts), runs_dir)

@@ -53,7 +53,7 @@ def test_markdown_shows_scores_best_marks_and_what_is_not_there(broken):
 
 def test_every_form_shows_the_score_of_a_track_and_a_dash_where_a_row_lacks_one_of_its_tasks(tmp_path):
     runs = plan(names=("V", "V+A+AU+EXPR"), seeds=(0,))
-    table = table_of(tmp_path / "runs", runs, 0.5, edition="abaw3")
+    table = table_of(tmp_path / "runs", runs, 0.5, edition_name="abaw3")
     text = as_markdown(table)
     head, _, single, joint = lines(text)
     assert head[-2:] == ["P (VA)", "P (MTL)"]

@@ -5,11 +5,11 @@ import statistics
 import numpy as np
 import pytest
 from fabricated_runs import (
+    CHANCE,
     FRAMES,
     SEED_ROWS,
     metrics,
     plan,
-    provenance,
     scattered,
     table_of,
     write_failure,
@@ -46,7 +46,7 @@ def test_later_editions_are_scored_by_f1_and_a_row_with_all_tasks_of_a_track_by_
     tmp_path, name, combined
 ):
     runs = plan(names=("V", "V+A", "V+A+AU+EXPR+Attn"))
-    table = table_of(tmp_path, runs, edition=name)
+    table = table_of(tmp_path, runs, edition_name=name)
     assert headers(table) == ["F1 (AU)", "F1 (EXPR)", "CCC (V)", "CCC (A)", *combined]
     single, both, everything = table.rows
     expected = [
@@ -61,15 +61,15 @@ def test_later_editions_are_scored_by_f1_and_a_row_with_all_tasks_of_a_track_by_
         cell = everything.cells[column]
         assert (cell.mean, cell.sd) == pytest.approx((statistics.mean(values), statistics.stdev(values)))
         assert cell.delta is None
-        assert table.chance(column) == track_totals(provenance().chance, name)[column.task]
+        assert table.chance(column) == track_totals(CHANCE, name)[column.task]
 
 
 def test_a_track_that_no_row_answers_or_that_is_over_other_names_has_no_column(tmp_path):
     expected = ["F1 (AU)", "F1 (EXPR)", "CCC (V)", "CCC (A)"]
     runs = plan(names=("V", "A+AU"), seeds=(0,))
-    assert headers(table_of(tmp_path, runs, None, edition="abaw3")) == expected
+    assert headers(table_of(tmp_path, runs, None, edition_name="abaw3")) == expected
     runs = plan(names=("V+A+AU+EXPR",), seeds=(0,))
-    table = table_of(tmp_path, runs, None, edition="abaw3", aus=("AU1", "AU2"))
+    table = table_of(tmp_path, runs, None, edition_name="abaw3", aus=("AU1", "AU2"))
     assert headers(table) == [*expected, "P (VA)"]
 
 
@@ -147,9 +147,9 @@ def test_a_score_that_cannot_be_is_refused(tmp_path, value):
 
 def test_a_score_that_is_not_finite_is_a_failed_run(tmp_path):
     runs = plan(names=("V", "V+A+AU+EXPR"), seeds=(0,))
-    table_of(tmp_path, runs, 0.5, edition="abaw3")
+    table_of(tmp_path, runs, 0.5, edition_name="abaw3")
     write_result(tmp_path, runs[0], None)  # JSON has no NaN
-    table = table_of(tmp_path, runs, None, edition="abaw3")
+    table = table_of(tmp_path, runs, None, edition_name="abaw3")
     assert [row.counts for row in table.rows] == [{"failed": 1}, {"done": 1}]
     assert "not finite" in table.runs.error[0]
 
