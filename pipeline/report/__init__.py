@@ -1,6 +1,5 @@
 """A table as files: Markdown, CSV, LaTeX, HTML and a bar chart, the same bytes for the same results."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from pipeline.report.latex import as_latex
 from pipeline.report.markdown import as_markdown
 from pipeline.report.spreadsheet import as_long_csv, as_wide_csv
 from pipeline.report.summary import Table
+from stores.commit import replace_file
 from stores.errors import ConfigError
 
 __all__ = ["FORMATS", "as_markdown", "write_table"]
@@ -53,16 +53,5 @@ def write_table(table: Table, folder: Path, formats: Sequence[str] = tuple(FORMA
     if not is_drawn(table, chart):
         contents[chart.name] = as_png(table)
     for file, content in contents.items():
-        _replace(folder / file, content)
+        replace_file(folder / file, content)
     return [*(folder / file for file in contents if file != chart.name), chart]
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    """Puts ``content`` at ``path`` in one step, so that a reader or a crash never meets half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

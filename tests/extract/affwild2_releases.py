@@ -1,6 +1,6 @@
 """Draws whole Aff-Wild2 trees in the layout of any edition, with every wart of the releases, and their truth.
 
-Not a tree with a defect in a chosen place, which is ``affwild2_tree``: all of these must be read.
+All of these must be read; ``affwild2_tree`` makes those with a defect in a chosen place.
 """
 
 from dataclasses import dataclass, field

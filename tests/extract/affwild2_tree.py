@@ -1,6 +1,6 @@
 """Builds small Aff-Wild2 trees by hand, so that a test places every defect on purpose.
 
-Not the embedded corpus: these crops are noise.
+The crops are noise.
 """
 
 import io

@@ -1,6 +1,6 @@
 """Writes small trees in the formats of image corpora, from what a test says of each image.
 
-Not a reader, and not images: crops are empty files, for no reader opens them.
+Crops are empty files, for no reader opens them.
 """
 
 import numpy as np

@@ -1,7 +1,4 @@
-"""Makes small corpora in memory, so that a test says only what differs.
-
-Not a reader: no file is behind the paths.
-"""
+"""Makes small corpora in memory, so that a test says only what differs."""
 
 from pathlib import Path
 

@@ -1,6 +1,6 @@
 """Networks with random values that behave like trained ones, saved under their own tensor names.
 
-Not trained: batch norm has the statistics of one batch of noise, so that neither vanishing nor overflowing
+Batch norm has the statistics of one batch of noise, so that neither vanishing nor overflowing
 activations hide a difference.
 """
 

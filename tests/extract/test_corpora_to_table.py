@@ -1,7 +1,4 @@
-"""Three corpora in their own formats, with crops, become one table through the command line.
-
-Not a test of each format: the truth is written out for one clip of each.
-"""
+"""Three corpora in their own formats, with crops, become one table through the command line."""
 
 import json
 

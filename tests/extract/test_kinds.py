@@ -1,6 +1,6 @@
 """What holds for every kind of corpus, alone and mixed with any other: options have a type, no label is lost.
 
-Not the format of any: trees are the smallest that each reader takes.
+Trees are the smallest that each reader takes.
 """
 
 from collections import Counter

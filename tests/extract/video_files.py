@@ -1,6 +1,6 @@
 """Makes video files of drawn faces that move over a background, and of every defect, for the tests.
 
-Not footage: faces are those of the embedded corpus, whose eyes are where the drawing says.
+Faces are those of the embedded corpus, whose eyes are where the drawing says.
 """
 
 from fractions import Fraction

@@ -4,6 +4,8 @@ import logging
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -167,6 +169,21 @@ def test_tasks_hold_every_clip_once_the_longest_first_and_short_ones_together():
     lengths = [sum(len(clip.frames) for clip in task) for task in tasks]
     assert lengths == [6300, 5600, 4900, 4200, 3500, 2800, 3500, 700]
     assert all(lengths[i] <= extraction.FRAMES_PER_TASK for i, task in enumerate(tasks) if len(task) > 1)
+
+
+def test_an_unchanged_corpus_asks_no_heavy_library(drawn):
+    arguments = ["facets", "features", "-c", "smoke", "--work", str(drawn)]
+    arguments += [part for setting in SMALL for part in ("--set", setting)]
+    heavy = {"torch", "torchvision", "torchcodec", "timm", "dask", "distributed", "h5py", "pandas", "sklearn"}
+    code = (
+        f"import sys; sys.argv = {arguments}\n"
+        "from pipeline.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        f"print(*sorted(sys.modules.keys() & {heavy | {'rich', 'PIL', 'cv2'}}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert "0 clips written" in run.stderr
+    assert (run.returncode, run.stdout.strip()) == (0, "")
 
 
 def test_devices_that_are_not_there_are_refused():

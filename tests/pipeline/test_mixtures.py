@@ -1,7 +1,4 @@
-"""Experiments on several corpora: one configuration, three label sets, one table, no wrong name.
-
-Not a test of any reader: ``toy_corpora`` stands for all of them.
-"""
+"""Experiments on several corpora: one configuration, three label sets, one table, no wrong name."""
 
 import json
 import sys

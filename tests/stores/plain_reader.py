@@ -1,6 +1,6 @@
 """A reader of stores made from docs/FORMAT.md alone: the standard library, and h5py for HDF5.
 
-Not for use: it is slow. It proves that the document is enough, and that our reader reads what it says.
+It is slow; it proves that the document is enough, and that our reader reads what it says.
 """
 
 import hashlib

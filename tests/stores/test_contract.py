@@ -1,7 +1,4 @@
-"""The contract suite on every backend.
-
-Not where backends differ: that is in the tests of each format.
-"""
+"""The contract suite on every backend."""
 
 from stores.testing import StoreContract
 

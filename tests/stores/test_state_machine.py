@@ -1,8 +1,4 @@
-"""Any sequence of operations on a store, kills included, against a dict in memory (hypothesis).
-
-Not where faults are placed by system call: those are the campaigns of ``tests/faults``.
-``FACETS_FAULTS=full`` takes 10,000 steps per backend instead of a few hundred.
-"""
+"""Any sequence of operations on a store, kills included, against a dict in memory (hypothesis)."""
 
 import os
 import shutil
