@@ -1,7 +1,8 @@
 """What holds for all tests: one thread of torch and numpy per process, and GPU tests only where there is one.
 
-The libraries read the number of threads when they are loaded; pytest-xdist runs one process per core, and with two threads each, two processes took five times as
-long as with one on the many small tensors of these tests.
+The libraries read the number of threads when they are loaded; pytest-xdist runs one process per core, and
+with two threads each, two processes took five times as long as with one on the many small tensors of these
+tests.
 """
 
 import os
