@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stores import Store
     from temporal.data.bank import Bank
     from temporal.data.placement import Placement
+    from temporal.train.memory import Shapes
 
 logger = logging.getLogger(__name__)
 
@@ -289,38 +290,39 @@ def replicas(config: Config, plan: Plan, runs: Sequence[PlannedRun]) -> int:
         return 1 if asked == "auto" else asked
 
     from pipeline.device import resolve_device
-    from temporal.data.placement import dtype_of
-    from temporal.tasks import TASKS
-    from temporal.train.memory import features_on, replicas_that_fit
+    from temporal.train.memory import replicas_that_fit
 
-    device, placement = resolve_device(config.training.device), config.training.bank
-    rows = sum(plan.frames.values())
-    scored = max(
-        sum(plan.frames[clip] for clip, split in division.splits.items() if split == SCORED)
-        for division in plan.folds
-    )
-    specs, labels = plan.provenance.streams.values(), plan.provenance.labels
-    dim = sum(spec.dim for spec in specs)
-    stored = rows * sum(spec.dim * dtype_of(spec).itemsize for spec in specs)
-    features = features_on(device, placement, stored)
-    static = {clip in plan.static for clip in plan.frames}
+    device = resolve_device(config.training.device)
+    largest = max(plan.folds, key=lambda division: scored_frames(plan, division))
+    shapes = shapes_of(plan, largest)
     together: dict[Any, list[PlannedRun]] = {}
     for run in runs:
         together.setdefault(training_settings(run), []).append(run)
     return min(
         replicas_that_fit(
-            [run_settings(run) for run in members],
-            training,
-            training.pca or dim,
-            {
-                task: spec.size(labels)
-                for task, spec in TASKS.items()
-                if any(task in r.tasks for r in members)
-            },
-            scored,
-            device,
-            static,
-            features + features_on(device, placement, rows * 4 * training.pca),
+            [run_settings(run) for run in members], training, shapes, device, config.training.bank
         )
         for training, members in together.items()
+    )
+
+
+def scored_frames(plan: Plan, division: Division) -> int:
+    """Returns the number of frames that the runs of a fold are scored on."""
+    return sum(plan.frames[clip] for clip, split in division.splits.items() if split == SCORED)
+
+
+def shapes_of(plan: Plan, division: Division) -> "Shapes":
+    """Returns the shapes of a fold of the data, which cost and memory of a training follow from."""
+    from temporal.train.memory import Shapes
+
+    train, scored = (
+        [clip for clip, name in division.splits.items() if name == split] for split in (TRAIN, SCORED)
+    )
+    return Shapes(
+        [plan.frames[clip] for clip in train],
+        [plan.frames[clip] for clip in scored],
+        plan.provenance.streams,
+        plan.provenance.labels,
+        frozenset(i for i, clip in enumerate(train) if clip in plan.static),
+        frozenset(i for i, clip in enumerate(scored) if clip in plan.static),
     )

@@ -6,12 +6,10 @@ Not a promise: times are measured on this machine as busy as it is now, for all 
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from pipeline import ledger
 from pipeline.config import Config, Halving
-from pipeline.data import SCORED, TRAIN, Data, open_data
-from pipeline.folds import Division
+from pipeline.data import Data, open_data
 from pipeline.plan import Plan, PlannedRun, make_plan, plan_before, read_plan, shared_settings
 from pipeline.rows import text_of
 from pipeline.stage1.reading import require_section
@@ -19,9 +17,6 @@ from pipeline.stage2.groups import alike
 from pipeline.stage2.halving import rungs, survivors
 from pipeline.workdir import WorkDir
 from stores import documents
-
-if TYPE_CHECKING:
-    from temporal.train.estimate import Shapes
 
 BUDGET = 4.0
 """Seconds that measuring may take in all, about."""
@@ -102,6 +97,7 @@ def halving_lines(planned: Sequence[PlannedRun], halving: Halving) -> list[str]:
 def cost_lines(config: Config, plan: Plan, stacks: Sequence[Sequence[PlannedRun]]) -> list[str]:
     """Returns the groups and what training them costs, measured once per kind of group."""
     from pipeline.device import resolve_device
+    from pipeline.stage2.driver import shapes_of
     from pipeline.stage2.trainer import run_settings, training_settings
     from temporal.train.estimate import Estimate, estimate
 
@@ -116,13 +112,14 @@ def cost_lines(config: Config, plan: Plan, stacks: Sequence[Sequence[PlannedRun]
             training_settings(stack[0]),
             shapes[stack[0].fold],
             device=device,
+            place=config.training.bank,
             budget=BUDGET / len(kinds),
         )
     lines = [["group", "runs", "steps/epoch", "s/step", "s/epoch", "epochs", "at most", "memory", "settings"]]
     total, memory = 0.0, 0
     for number, stack in enumerate(stacks, 1):
         settings, cost = shared_settings(stack[0]), measured[kind_of(stack)]
-        total, memory = total + cost.seconds, max(memory, cost.bytes)
+        total, memory = total + cost.seconds, max(memory, cost.memory.of(len(stack)))
         differs = {key: value for key, value in settings.items() if value != config.training.deciding()[key]}
         lines.append(
             [
@@ -133,37 +130,22 @@ def cost_lines(config: Config, plan: Plan, stacks: Sequence[Sequence[PlannedRun]
                 f"{cost.epoch_seconds:.2g}",
                 text_of(settings["epochs"]),
                 duration(cost.seconds),
-                f"{cost.bytes / 1e9:.2f} GB",
+                f"{cost.memory.of(len(stack)) / 1e9:.2f} GB",
                 " ".join(f"{key}={text_of(value)}" for key, value in differs.items()),
             ]
         )
     first = next(iter(measured.values()))
+    cost_of = first.memory
     replicas, of = sum(cost.measured for cost in measured.values()), sum(map(len, kinds.values()))
     return [
         *table_lines(lines),
-        f"{first.windows} windows with {first.frames:,} frames per epoch in group 1; features and labels"
-        f" {first.bank_bytes / 1e9:.2f} GB, in memory once",
+        f"{first.windows} windows with {first.frames:,} frames per epoch in group 1",
+        f"memory of group 1: {megabytes(cost_of.bank)} of features and labels + {megabytes(cost_of.shared)}"
+        f" of a minibatch + {len(stacks[0])} x {megabytes(cost_of.replica)} of a run",
         f"in all at most {duration(total)} on {device}, and {memory / 1e9:.2f} GB beside the program itself:"
         " all epochs of every run, at the speed of random numbers of these shapes on this machine, as busy as"
         f" it is (measured with {replicas} of {of} runs)",
     ]
-
-
-def shapes_of(plan: Plan, division: Division) -> "Shapes":
-    """Returns what a measurement must know of a fold of the data."""
-    from temporal.train.estimate import Shapes
-
-    train, scored = (
-        [clip for clip, name in division.splits.items() if name == split] for split in (TRAIN, SCORED)
-    )
-    return Shapes(
-        [plan.frames[clip] for clip in train],
-        [plan.frames[clip] for clip in scored],
-        next(iter(plan.provenance.streams.values())),
-        plan.provenance.labels,
-        frozenset(i for i, clip in enumerate(train) if clip in plan.static),
-        frozenset(i for i, clip in enumerate(scored) if clip in plan.static),
-    )
 
 
 def kind_of(stack: Sequence[PlannedRun]) -> bytes:
@@ -171,6 +153,11 @@ def kind_of(stack: Sequence[PlannedRun]) -> bytes:
     tasks = sorted({task for run in stack for task in run.tasks})
     attention = any(run.attention for run in stack)
     return documents.canonical([shared_settings(stack[0]), tasks, attention, len(stack), stack[0].fold])
+
+
+def megabytes(size: int) -> str:
+    """Returns a size of memory as text."""
+    return f"{size / 1e6:,.1f} MB"
 
 
 def duration(seconds: float) -> str:

@@ -1,25 +1,23 @@
-"""What a stack of runs costs: a few real epochs on random numbers of its shapes, before anything is trained.
+"""The cost of a stack of runs, from a few real epochs on random numbers of its shapes.
 
-Not a model of machines: time is measured by the same ``fit`` that will train, and scaled by counts alone.
+Time is measured by the same ``fit`` that will train, and scaled by counts alone; memory is that of
+``temporal.train.memory``.
 """
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from stores import FeatureSpec, LabelSpec
 from temporal.data.bank import Bank, Split
+from temporal.data.placement import Wanted, dtype_of
 from temporal.data.windows import Ints, Windows, batches_alike, cut, epoch_batches, epoch_order
 from temporal.settings import Run, Training
-from temporal.tasks import TASKS
 from temporal.train.fit import fit
-from temporal.train.fused import build
+from temporal.train.memory import Footprint, Shapes, footprint
 from temporal.train.stack import EVALUATION_FACTOR
 
 BATCHES = 3
@@ -28,30 +26,6 @@ EPOCHS = 3
 """Epochs of a measurement; the first warms up, the fastest of the others counts."""
 LR = 1e-6
 """Rate while measuring: random labels must not make a run diverge, which would leave the stack smaller."""
-STATE = 5
-"""Copies of its parameters that a replica has beside those in use: two moments, best epoch, gradient, and the
-gradient once more in pieces before it is one row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shapes:
-    """What a measurement must know of the data: nothing of its content.
-
-    Attributes:
-        train: frames of each training clip.
-        validation: frames of each validation clip.
-        features: of the feature store.
-        labels: of the label store.
-        static_train: numbers of the training clips whose rows are independent images.
-        static_validation: likewise of the validation clips.
-    """
-
-    train: Sequence[int]
-    validation: Sequence[int]
-    features: FeatureSpec
-    labels: LabelSpec
-    static_train: frozenset[int] = frozenset()
-    static_validation: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +40,7 @@ class Estimate:
         step_seconds: one training step of all replicas.
         epoch_seconds: one epoch with its validation.
         seconds: every epoch of the schedule, which early stopping can only shorten.
-        bank_bytes: features and labels, and reduced features beside them where ``training.pca`` asks.
-        replica_bytes: per replica: parameters and optimiser, what backward keeps, predictions.
-        bytes: the whole stack and the bank.
+        memory: of the stack and the bank, by ``memory.footprint``.
     """
 
     windows: int
@@ -78,9 +50,7 @@ class Estimate:
     step_seconds: float
     epoch_seconds: float
     seconds: float
-    bank_bytes: int
-    replica_bytes: int
-    bytes: int
+    memory: Footprint
 
 
 def estimate(
@@ -89,9 +59,10 @@ def estimate(
     shapes: Shapes,
     *,
     device: torch.device | str = "cpu",
+    place: Wanted = "device",
     budget: float = 2.0,
 ) -> Estimate:
-    """Measures what training ``runs`` in one stack costs.
+    """Measures the cost of training ``runs`` in one stack.
 
     An epoch is taken as ``fixed + steps x step + batches x validation``, which three short fits tell. Where
     there are static clips and others, the first steps of the first epoch stand for both.
@@ -101,13 +72,15 @@ def estimate(
         training: what they share.
         shapes: of the data that they will train on.
         device: where they will train.
+        place: where the features will be.
         budget: about how many seconds the measurement may take; where all replicas would take longer, fewer
             are measured. One replica is always measured.
     """
-    bank_bytes = _bank_bytes(shapes, training.pca)
+    memory = footprint(runs, training, shapes, device, place)
     if training.pca:
-        # What trains are reduced features; the axes are fitted once, and to more frames than are made here.
-        shapes = replace(shapes, features=replace(shapes.features, dim=training.pca, dtype="float32"))
+        # Reduced features train; the axes are fitted once, and to more frames than are made here.
+        reduced = {s: replace(f, dim=training.pca, dtype="float32") for s, f in shapes.features.items()}
+        shapes = replace(shapes, features=reduced)
         training = replace(training, pca=0, centre=False, standardise=False)
     windows = cut((0, *accumulate(shapes.train)), training.window, training.hop, shapes.static_train)
     scored = cut((0, *accumulate(shapes.validation)), training.window, training.hop, shapes.static_validation)
@@ -134,8 +107,6 @@ def estimate(
     step = max(0.0, epoch(members, many, 1) - base) / (many - 1) if many > 1 else 0.0
     validation = max(0.0, epoch(members, 1, several) - base) / (several - 1) if several > 1 else 0.0
     epoch_seconds = scale * (base + (steps - 1) * step + (batches - 1) * validation)
-    largest = max(pieces, key=lambda piece: len(piece) * int(windows.frames[piece].max()))
-    replica_bytes = _replica_bytes(windows, largest, runs, training, shapes, device)
     return Estimate(
         windows=len(windows),
         frames=int(windows.frames.sum()),
@@ -144,9 +115,7 @@ def estimate(
         step_seconds=scale * step,
         epoch_seconds=epoch_seconds,
         seconds=training.epochs * epoch_seconds,
-        bank_bytes=bank_bytes,
-        replica_bytes=replica_bytes,
-        bytes=bank_bytes + len(runs) * replica_bytes,
+        memory=memory,
     )
 
 
@@ -169,7 +138,7 @@ def _epoch_seconds(
     def note(step: str, total: int, completed: int) -> None:
         moments.append(time.perf_counter())
 
-    bank = Bank(train, validation, shapes.features, shapes.labels)
+    bank = Bank(train, validation, next(iter(shapes.features.values())), shapes.labels)
     slow = [replace(run, lr=LR) for run in runs]
     began = time.perf_counter()
     fit(bank, slow, replace(training, epochs=epochs, patience=0), progress=note, replicas=len(runs))
@@ -180,60 +149,19 @@ def _split(windows: Windows, chosen: Ints, shapes: Shapes, device: torch.device 
     """Returns one clip per window ``chosen``, with random features and every label known."""
     lengths = windows.frames[chosen]
     random, frames = np.random.default_rng(0), int(lengths.sum())
-    features = random.standard_normal((frames, shapes.features.dim), dtype=np.float32)
+    dim = sum(spec.dim for spec in shapes.features.values())
+    features = torch.from_numpy(random.standard_normal((frames, dim), dtype=np.float32))
     arrays: dict[str, np.ndarray] = {
         "valence": random.uniform(-1, 1, frames).astype(np.float32),
         "arousal": random.uniform(-1, 1, frames).astype(np.float32),
         "expression": random.integers(len(shapes.labels.expression_names), size=frames).astype(np.int8),
         "au": random.integers(2, size=(frames, len(shapes.labels.au_names))).astype(np.int8),
     }
-    dtype = torch.float16 if shapes.features.dtype == "float16" else torch.float32
     return Split(
         tuple(f"window{i}" for i in range(len(lengths))),
         (0, *accumulate(lengths.tolist())),
-        torch.from_numpy(features).to(device, dtype),
+        features.to(device, dtype_of(next(iter(shapes.features.values())))),
         torch.ones(frames, dtype=torch.bool, device=device),
         {name: torch.from_numpy(values).to(device) for name, values in arrays.items()},
         frozenset(np.flatnonzero(windows.static[chosen]).tolist()),
     )
-
-
-def _bank_bytes(shapes: Shapes, axes: int) -> int:
-    """Returns the size of the features and labels of both splits, and of the features reduced to ``axes``."""
-    values = 2 if shapes.features.dtype == "float16" else 4
-    labels = 4 + 4 + 1 + len(shapes.labels.au_names) + 1  # valence, arousal, expression, AUs, valid
-    return (sum(shapes.train) + sum(shapes.validation)) * (values * shapes.features.dim + 4 * axes + labels)
-
-
-def _replica_bytes(
-    windows: Windows,
-    chosen: Ints,
-    runs: Sequence[Run],
-    training: Training,
-    shapes: Shapes,
-    device: torch.device | str,
-) -> int:
-    """Returns the memory of one replica: its state, what one step keeps for backward, its predictions."""
-    tasks = [task for task in TASKS if any(task in run.tasks for run in runs)]
-    sizes = {task: TASKS[task].size(shapes.labels) for task in tasks}
-    attention = any(run.attention for run in runs)
-    network = build(shapes.features.dim, sizes, training, attention=attention)
-    parameters = 4 * sum(parameter.numel() for parameter in network.parameters())
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    def unpack(tensor: Any) -> Any:
-        return tensor
-
-    # The run with the most tasks: in a stack every replica computes all heads.
-    train, validation = (_split(windows, piece, shapes, device) for piece in (chosen, chosen[:1]))
-    largest = replace(max(runs, key=lambda run: (len(run.tasks), run.attention)), tasks=tuple(tasks))
-    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        _epoch_seconds(train, validation, [largest], training, shapes, epochs=1)
-    # Summed over overlaps, divided, and the best epoch's on the host.
-    predictions = 3 * 4 * sum(sizes.values()) * sum(shapes.validation)
-    return STATE * parameters + sum(kept.values()) + predictions

@@ -20,7 +20,8 @@ from stores.errors import ConfigError
 from stores.testing import feature_spec, label_spec
 from temporal.settings import Run, Training
 from temporal.train import memory
-from temporal.train.estimate import Shapes, estimate
+from temporal.train.estimate import estimate
+from temporal.train.memory import Shapes, footprint
 
 SWEEP = (
     "sweep={product: {tasks: [[V], [A, AU]], training: {lr: [1.0e-3, 1.0e-4], hop: [12, 8]}}, seeds: [0, 1]}"
@@ -88,25 +89,24 @@ def test_halving_is_told_with_the_epochs_that_it_saves():
 
 def test_the_estimate_counts_what_an_epoch_reads():
     training = Training(window=16, hop=8, batch_size=4, epochs=5, channels=4, levels=2, kernel_size=3)
-    shapes = Shapes([40, 16, 7], [30], feature_spec(8), label_spec())
+    shapes = Shapes([40, 16, 7], [30], {"face": feature_spec(8)}, label_spec())
     cost = estimate([Run(("V",)), Run(("A", "AU"), attention=True)], training, shapes)
     assert cost.windows == 4 + 1 + 1
     assert cost.frames == 4 * 16 + 16 + 7
     assert cost.steps == 2
     assert cost.seconds == pytest.approx(5 * cost.epoch_seconds)
-    assert cost.bank_bytes == 93 * (2 * 8 + 4 + 4 + 1 + len(label_spec().au_names) + 1)
-    assert cost.bytes == cost.bank_bytes + 2 * cost.replica_bytes
+    assert cost.memory == footprint([Run(("A", "V", "AU"), attention=True)], training, shapes)
 
 
 def test_reduced_features_are_estimated_as_what_they_are_however_few_frames_are_measured():
     training = Training(window=4, hop=4, batch_size=1, epochs=5, channels=4, levels=2, kernel_size=3, pca=6)
-    shapes = Shapes([40], [30], feature_spec(8), label_spec())
+    shapes = Shapes([40], [30], {"face": feature_spec(8)}, label_spec())
     runs = [Run(("V",))]
     cost = estimate(runs, training, shapes)
-    reduced = Shapes([40], [30], feature_spec(6, "float32"), label_spec())
+    reduced = Shapes([40], [30], {"face": feature_spec(6, "float32")}, label_spec())
     plain = estimate(runs, replace(training, pca=0, standardise=False), reduced)
-    assert cost.replica_bytes == plain.replica_bytes
-    assert cost.bank_bytes == 70 * (2 * 8 + 4 * 6 + 4 + 4 + 1 + len(label_spec().au_names) + 1)
+    assert cost.memory.replica == plain.memory.replica
+    assert cost.memory.bank == 70 * (2 * 8 + 4 * 6 + 4 + 4 + 1 + len(label_spec().au_names) + 1)
 
 
 @pytest.mark.parametrize("command", [describe_plan, run_sweep])
@@ -142,17 +142,21 @@ def test_as_many_replicas_are_planned_as_fit_beside_the_features(
     work, monkeypatch, bank, pca, bytes_of_a_row
 ):
     taken = []
-    monkeypatch.setattr(memory, "replicas_that_fit", lambda *given: taken.append(given[-1]) or 3)
+
+    def that_fit(runs, training, shapes, device, place):
+        taken.append(memory.footprint(runs, training, shapes, device, place).bank / shapes.frames)
+        return 3
+
+    monkeypatch.setattr(memory, "replicas_that_fit", that_fit)
     config = load("demo", [FAST, SWEEP, f"training.bank={bank}", f"training.pca={pca}"])
     plan = make_plan(config, open_data(work_dir(config, work)))
     assert replicas(config, plan, plan.runs) == 3
-    rows = sum(20 + i for i in range(9))
-    assert set(taken) == {rows * bytes_of_a_row}
+    assert set(taken) == {bytes_of_a_row + 4 + 4 + 1 + len(label_spec().au_names) + 1}
 
 
 def test_one_replica_is_measured_where_all_would_take_too_long():
     training = Training(window=16, hop=8, batch_size=4, epochs=5, channels=4, levels=2, kernel_size=3)
-    shapes = Shapes([40], [30], feature_spec(8), label_spec())
+    shapes = Shapes([40], [30], {"face": feature_spec(8)}, label_spec())
     assert estimate([Run(("V",), seed=i) for i in range(9)], training, shapes, budget=0.0).measured == 1
 
 
@@ -164,7 +168,7 @@ def test_the_estimated_time_is_that_of_the_real_training(work):
     data = open_data(work_dir(config, work))
     runs = make_plan(config, data).runs[:4]
     training = training_settings(runs[0])
-    shapes = Shapes(range(20, 26), range(26, 29), data.specs["face"], data.label_spec)
+    shapes = Shapes(range(20, 26), range(26, 29), data.specs, data.label_spec)
     alike = [run_settings(run) for run in runs]
     bank = temporal.load_bank(data.streams["face"], data.labels)
     factors = []

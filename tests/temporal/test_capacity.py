@@ -4,102 +4,86 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import temporal
+from stores.testing import feature_spec, label_spec
 from temporal.settings import Run, Training
 from temporal.train import fit, memory
 from temporal.train.fused import Stack
-from temporal.train.memory import CPU_REPLICAS, features_on, footprint, replicas_that_fit
+from temporal.train.memory import CPU_REPLICAS, Shapes, features_on, footprint, replicas_that_fit
 
-SIZES = {"V": 1, "A": 1, "AU": 12, "EXPR": 7}
 CPU = torch.device("cpu")
 RUNS = [Run(("V",), seed=seed, lr=1e-2) for seed in range(6)]
 
-CHILD = r"""
-import re
-from pathlib import Path
-import torch
-from conftest import make_split
-from stores.testing import label_spec
-from temporal.data.bank import gather, identity
-from temporal.train.memory import footprint
-from temporal.train.fused import Stack
-from temporal.train.targets import gather_targets, objective
-from temporal.settings import Run, Training
-from temporal.data.windows import cut
-
-torch.set_num_threads(1)
-SIZES = {"V": 1, "A": 1, "AU": 12, "EXPR": 7}
-training = Training(window=100, hop=100, batch_size=8, channels=48, levels=2, projection=64)
-split = make_split([800, 50], 1, dim=512)
-windows = cut(split.offsets, 100, 100)
-batch = gather(split, windows, windows.start[1:].argsort() + 1, identity(512))
-targets = gather_targets(split, batch.rows, batch.usable, SIZES)
-target = objective(split, label_spec(), training)
-
-def peak_of(replicas):
-    runs = [Run(tuple(SIZES), attention=True, seed=seed) for seed in range(replicas)]
-    stack = Stack(512, SIZES, runs, training, torch.device("cpu"))
-    stack.step(batch.features, batch.mask, targets, target, torch.ones(replicas, dtype=torch.bool), 1.0)
-    return 1024 * int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-
-few = peak_of(2)
-measured = (peak_of(8) - few) / 6
-print(measured, footprint([Run(tuple(SIZES), attention=True)], training, 512, SIZES, 0).total)
-"""
+TRAINING = Training(window=50, hop=50, batch_size=4, channels=16, levels=2, kernel_size=3)
 
 
-def test_the_memory_of_a_replica_is_estimated_within_a_third():
+def shapes_of(dim=32, validation=(1000,), **static):
+    return Shapes([100, 50], validation, {"face": feature_spec(dim, "float16")}, label_spec(), **static)
+
+
+def test_the_memory_of_a_replica_is_estimated_within_a_quarter_of_a_process_that_gives_back_what_it_frees():
+    code = "import benchmarks.memory as m; print(m.peak('test', 2), m.peak('test', 8))"
     done = subprocess.run(
-        [sys.executable, "-c", CHILD],
+        [sys.executable, "-c", code],
         check=True,
         capture_output=True,
         text=True,
-        cwd=os.path.dirname(__file__),  # noqa: PTH120
+        cwd=Path(__file__).parents[2],
         # With the threshold fixed, freed arrays are given back: what is counted is what was in use.
         env=os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536"},
     )
-    measured, estimated = map(float, done.stdout.split())
-    assert measured / 1.34 < estimated < measured * 1.34
+    few, many = map(int, done.stdout.split())
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from benchmarks.memory import predicted
+
+    in_use = predicted("test", 8).replica / memory.HEAP
+    assert (many - few) / 6 / 1.25 < in_use < (many - few) / 6 * 1.25
 
 
-def test_a_footprint_grows_with_what_it_is_made_of():
-    base = Training(window=50, hop=50, batch_size=4, channels=16, levels=2, kernel_size=3)
+def test_a_stack_takes_the_bank_and_its_minibatch_once_and_a_replica_for_each_run():
     run = Run(("V", "AU"))
-    plain = footprint([run], base, 32, SIZES, 1000)
-    weights = Stack(32, SIZES, [run], base, CPU).parameters
-    assert plain.parameters == weights.nbytes
-    assert plain.predictions == 2 * 4 * 1000 * 21
-    longer = footprint([run], replace(base, window=100), 32, SIZES, 1000)
-    assert longer.activations == pytest.approx(2 * plain.activations, rel=0.1)
-    heavier = footprint([run, Run(("V", "AU"), attention=True)], base, 32, SIZES, 1000)
-    assert heavier.activations > plain.activations
-    assert heavier.parameters > plain.parameters
+    plain = footprint([run], TRAINING, shapes_of())
+    assert plain.of(7) == plain.bank + plain.shared + 7 * plain.replica
+    assert plain.bank == 1150 * (2 * 32 + 4 + 4 + 1 + 12 + 1)
+    assert plain.shared == 4 * 50 * 32 * (2 + 3 * 4)
+    assert footprint([run] * 9, TRAINING, shapes_of()) == plain
+    assert footprint([run], TRAINING, shapes_of(), place="store").bank == 1150 * 22
+    weights = Stack(32, {"V": 1, "AU": 12}, [run], TRAINING, CPU).parameters
+    assert plain.replica > memory.HEAP * memory.STATE * weights.nbytes
+    longer = footprint([run], replace(TRAINING, window=100), shapes_of())
+    assert longer.shared == 2 * plain.shared
+    assert plain.replica < longer.replica < 2 * plain.replica
+    assert footprint([run, Run(("V", "AU"), attention=True)], TRAINING, shapes_of()).replica > plain.replica
+    assert footprint([run], TRAINING, shapes_of(validation=(100_000,))).replica > plain.replica
+    assert footprint([run], TRAINING, shapes_of(dim=64)).replica > plain.replica
+    reduced = footprint([run], replace(TRAINING, pca=6), shapes_of())
+    assert reduced.bank == plain.bank + 1150 * 4 * 6
+    assert reduced.shared == 4 * 50 * 6 * (4 + 3 * 4)
+    assert reduced.replica < plain.replica
 
 
-@pytest.mark.parametrize(("free", "expected"), [(0, 1), (10, 8), (1000, 32)])
+@pytest.mark.parametrize(("free", "expected"), [(0, 1), (10, 7), (1000, 32)])
 def test_as_many_replicas_train_as_fit(monkeypatch, caplog, free, expected):
     caplog.set_level(logging.INFO)
-    training = Training(window=50, hop=50, channels=16)
-    each = footprint(RUNS, training, 32, SIZES, 100).total
-    monkeypatch.setattr(memory, "free_memory", lambda device: free * each)
-    assert replicas_that_fit(RUNS * 20, training, 32, SIZES, 100, CPU) == min(expected, CPU_REPLICAS)
+    taken = footprint(RUNS, TRAINING, shapes_of())
+    monkeypatch.setattr(memory, "free_memory", lambda device: free * taken.replica + taken.bank)
+    assert replicas_that_fit(RUNS * 20, TRAINING, shapes_of(), CPU, "device") == min(expected, CPU_REPLICAS)
     assert f"{min(expected, CPU_REPLICAS)} replicas at a time" in caplog.text
-    assert replicas_that_fit(RUNS[:2], training, 32, SIZES, 100, CPU) <= 2
+    assert replicas_that_fit(RUNS[:2], TRAINING, shapes_of(), CPU, "device") <= 2
 
 
 def test_features_that_are_still_to_come_take_memory_from_replicas(monkeypatch):
-    training = Training(window=50, hop=50, channels=16)
-    each = footprint(RUNS, training, 32, SIZES, 100).total
-    monkeypatch.setattr(memory, "free_memory", lambda device: 25 * each)
+    taken = footprint(RUNS, TRAINING, shapes_of(dim=2048))
+    monkeypatch.setattr(memory, "free_memory", lambda device: 25 * taken.replica + taken.bank)
     counts = [
-        replicas_that_fit(RUNS * 20, training, 32, SIZES, 100, CPU, features=taken * each)
-        for taken in (0, 5, 15, 30)
+        replicas_that_fit(RUNS * 20, TRAINING, shapes_of(dim=2048), CPU, p) for p in ("device", "store")
     ]
-    assert counts == [20, 16, 8, 1]
+    assert counts[0] < counts[1]
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,10 @@ from temporal.models.multiscale_tcn import MultiScaleConv1d
 from temporal.models.tcn import TCN, WeightNormConv1d
 from temporal.settings import MODELS, Run, Training
 from temporal.tasks import TASKS
-from temporal.train.estimate import Shapes, estimate
+from temporal.train.estimate import estimate
 from temporal.train.fit import fit
 from temporal.train.losses import categorical_loss, ccc_loss
-from temporal.train.memory import footprint
+from temporal.train.memory import Shapes, footprint
 from temporal.train.targets import Targets, gather_targets, objective
 
 OFFSETS = (0, 40, 240, 265)  # the second of three clips is static
@@ -285,21 +285,24 @@ def test_every_model_trains_on_images_and_predicts_each_from_itself_alone(tiny, 
 
 
 def test_the_footprint_is_that_of_the_larger_kind_of_minibatch():
-    run, sizes = [Run(("V", "AU"))], {"V": 1, "AU": 12}
+    run, features = [Run(("V", "AU"))], {"face": feature_spec(32)}
     for window in (8, 100):  # fewer and more frames than there are images in their place
         training = Training(window=window, hop=8, batch_size=4, channels=16, levels=2, kernel_size=3)
-        kinds = [footprint(run, training, 32, sizes, 100, kind) for kind in ((False,), (True,))]
-        assert footprint(run, training, 32, sizes, 100) == kinds[0]
-        assert (kinds[0].activations < kinds[1].activations) == (window == 8)
-        both = footprint(run, training, 32, sizes, 100, (False, True))
-        assert both.activations == max(kind.activations for kind in kinds)
+        moving, static, both = (
+            footprint(run, training, Shapes([50, 50], [50], features, label_spec(), images))
+            for images in (frozenset(), frozenset({0, 1}), frozenset({1}))
+        )
+        assert (moving.replica < static.replica) == (moving.shared < static.shared) == (window == 8)
+        assert both.replica == max(moving.replica, static.replica)
+        assert both.shared == max(moving.shared, static.shared)
 
 
 def test_the_estimate_counts_images_as_training_reads_them():
     training = Training(window=16, hop=8, batch_size=4, epochs=5, channels=4, levels=2, kernel_size=3)
-    shapes = Shapes([40, 600, 7], [30, 9], feature_spec(8), label_spec(), frozenset({1}), frozenset({1}))
+    shapes = Shapes(
+        [40, 600, 7], [30, 9], {"face": feature_spec(8)}, label_spec(), frozenset({1}), frozenset({1})
+    )
     cost = estimate([Run(("V",))], training, shapes)
     assert cost.windows == 4 + 600 + 1
     assert cost.frames == 4 * 16 + 600 + 7
     assert cost.steps == 2 + 3
-    assert cost.replica_bytes > 0
