@@ -178,6 +178,8 @@ def test_labels_outside_of_their_range_are_refused(tmp_path, change, match):
         ({**LABEL_ATTRS, "x": float("nan")}, "as JSON"),
         ({**LABEL_ATTRS, "x": {1, 2}}, "as JSON"),
         ({**LABEL_ATTRS, 3: 4}, "as JSON|key is no string"),
+        ({**LABEL_ATTRS, "video": 3}, "attribute .video. is 3"),
+        ({**LABEL_ATTRS, "scored": "no"}, "attribute .scored. is .no."),
         ({**LABEL_ATTRS, "x": "y" * 2**20}, "attributes take"),
     ],
 )
