@@ -202,6 +202,21 @@ def test_a_finished_sweep_and_its_table_need_no_torch(work, config):
     subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True)
 
 
+def test_table_info_and_frame_need_no_store(facets, work, tmp_path):
+    from pipeline import results as frames
+
+    shutil.copytree(work, tmp_path / "alone", ignore=shutil.ignore_patterns("features", "labels", "table*"))
+    code, out, _ = facets("table", work=tmp_path / "alone")
+    assert (code, out) == (DONE, (work / "table.md").read_text())
+    for name in ("table.csv", "table_wide.csv", "table.tex", "table.html", "chart.png"):
+        assert (tmp_path / "alone" / name).read_bytes() == (work / name).read_bytes()
+    assert "6 planned, 6 done" in facets("info", work=tmp_path / "alone")[1]
+    frame = frames.frame(tmp_path / "alone")
+    assert sorted(frame.run_id.unique()) == results(work)
+    means = frame[frame.label == ""].groupby(["row", "task", "metric"]).value.mean()
+    assert f"{means['V', 'V', 'ccc']:.3f}" in out.splitlines()[2]
+
+
 def test_info_and_verify_know_the_work_directory(facets, work):
     code, out, _ = facets("info", work=work)
     assert code == DONE

@@ -103,7 +103,7 @@ def check_rows(census: Census) -> Finding:
 
 def check_coverage(config: Config, census: Census) -> Iterator[Finding]:
     """Each task of the sweep can be trained and scored."""
-    tasks = sweep_tasks(config)
+    tasks = examined_tasks(config, census)
     lacking: dict[str, list[str]] = {}
     for split in (TRAIN, SCORED):
         for task in tasks:
@@ -151,7 +151,7 @@ def check_cells(census: Census) -> Finding:
 
 def check_distributions(config: Config, census: Census) -> Iterator[Finding]:
     """Every class and AU that is scored occurs in training and in validation, and no series is constant."""
-    tasks = sweep_tasks(config)
+    tasks = examined_tasks(config, census)
     found: list[Finding] = []
     for task, names, what, key in (
         ("EXPR", census.expression_names, "frame", "corpus.expressions"),
@@ -217,8 +217,9 @@ def check_people(config: Config, corpus: "Corpus", census: Census) -> Iterator[F
 def check_rules(config: Config, census: Census, weights_trained_on: Sequence[str]) -> Iterator[Finding]:
     """What the rules of the table's edition have against the rows of the sweep."""
     edition, mode = config.table.edition, config.table.rules
-    if mode == "ignore":
-        yield Finding("rules", "PASS", "not asked for (table.rules: ignore)")
+    if mode == "ignore" or config.sweep is None:
+        why = "table.rules: ignore" if config.sweep else "there is no section sweep"
+        yield Finding("rules", "PASS", f"not asked for ({why})")
         return
     combinations = [row.tasks for row in sweep_rows(config)]
     against = breaches(edition, combinations, census.trained, weights_trained_on)
@@ -231,7 +232,10 @@ def check_rules(config: Config, census: Census, weights_trained_on: Sequence[str
         yield Finding("rules", "PASS", f"those of {edition} that are known have nothing against any row")
 
 
-def sweep_tasks(config: Config) -> list[str]:
-    """Returns the tasks that any row of the sweep trains, in the order V, A, AU, EXPR."""
-    trained = {task for row in sweep_rows(config) for task in row.tasks}
+def examined_tasks(config: Config, census: Census) -> list[str]:
+    """Returns the tasks of the sweep, in the order V, A, AU, EXPR; without a sweep those with any label."""
+    if config.sweep is None:
+        trained = {task for tally in census.parts for task, frames in tally.labelled.items() if frames}
+    else:
+        trained = {task for row in sweep_rows(config) for task in row.tasks}
     return [task for task in ("V", "A", "AU", "EXPR") if task in trained]

@@ -167,3 +167,10 @@ def test_given_features_stand_in_for_crops_and_an_experiment_on_them_passes(tmp_
     found = by_name(out)
     assert (code, found["crops"][0][0]) == (DONE, "PASS")
     assert "0 of 42 frames have no feature vector" in found["crops"][0][1]
+
+
+def test_an_experiment_without_a_sweep_is_judged_by_the_tasks_that_have_labels(root, doctor):
+    code, out, _ = doctor(configure(root).model_copy(update={"sweep": None}))
+    found = by_name(out)
+    assert (code, {status for lines in found.values() for status, _ in lines}) == (DONE, {"PASS"})
+    assert found["labels"][0][1].endswith("V 28 + 14, A 28 + 14, AU 28 + 14, EXPR 28 + 14")
