@@ -28,7 +28,7 @@ import torch  # noqa: E402
 
 import temporal  # noqa: E402
 from stores.testing import feature_spec, label_spec  # noqa: E402
-from temporal.data.bank import Bank, Split  # noqa: E402
+from temporal.data.bank import Bank, Split, Stream  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
 from temporal.train.memory import Footprint, Shapes, footprint  # noqa: E402
 
@@ -70,12 +70,11 @@ def bank(train: list[int], validation: list[int], dim: int) -> Bank:
             Split(
                 tuple(f"clip{seed}-{number}" for number in range(len(lengths))),
                 (0, *accumulate(lengths)),
-                features,
-                torch.ones(frames, dtype=torch.bool),
+                {"face": Stream(features, torch.ones(frames, dtype=torch.bool))},
                 {name: torch.from_numpy(values) for name, values in labels.items()},
             )
         )
-    return Bank(splits[0], splits[1], feature_spec(dim, "float16"), label_spec())
+    return Bank(splits[0], splits[1], {"face": feature_spec(dim, "float16")}, label_spec())
 
 
 def measure(case: str, replicas: int) -> int:

@@ -34,7 +34,8 @@ import temporal  # noqa: E402
 from benchmarks.peers.clock import clocked, document, told  # noqa: E402
 from benchmarks.peers.experiment import SIZES, Data, made, opened, sizes_of, some_rows  # noqa: E402
 from stores.testing import feature_spec, label_spec  # noqa: E402
-from temporal.data.bank import Bank, Split, gather  # noqa: E402
+from temporal.data.bank import Bank, Split, Stream  # noqa: E402
+from temporal.data.minibatch import gather  # noqa: E402
 from temporal.data.windows import Ints, Windows, cut  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
 from temporal.tasks import TASKS  # noqa: E402
@@ -49,7 +50,7 @@ def stepper(data: Data, training: Training, replicas: int) -> Callable[[], Any]:
     rows = sorted(some_rows(replicas), key=lambda row: row.attention)
     tasks = tuple(task for task in TASKS if any(task in row.tasks for row in rows))
     device = data.bank.train.device
-    stack = Stack(data.bank.feature_spec.dim, sizes_of(data, tasks), rows, training, device)
+    stack = Stack(data.bank.train.dims, sizes_of(data, tasks), rows, training, device)
     form = objective(data.bank.train, data.bank.label_spec, training)
     windows: Windows = cut(data.bank.train.offsets, training.window, training.hop)
     chosen: Ints = np.arange(training.batch_size, dtype=np.int64)
@@ -57,7 +58,7 @@ def stepper(data: Data, training: Training, replicas: int) -> Callable[[], Any]:
 
     def step() -> None:
         batch = gather(data.bank.train, windows, chosen, data.standardise)
-        targets = gather_targets(data.bank.train, batch.rows, batch.usable, dict.fromkeys(tasks))
+        targets = gather_targets(data.bank.train, batch.rows, batch.usable(), dict.fromkeys(tasks))
         stack.step(batch.features, batch.mask, targets, form, everyone, 1.0)
 
     return step
@@ -130,9 +131,14 @@ def corpus_size(
             "au": torch.randint(0, 2, (total, 12), generator=random, device=device).to(torch.int8),
         }
         clips, offsets = tuple(f"clip{i}" for i in range(len(lengths))), (0, *itertools.accumulate(lengths))
-        return Split(clips, offsets, features, torch.ones(total, dtype=torch.bool, device=device), labels)
+        return Split(
+            clips,
+            offsets,
+            {"face": Stream(features, torch.ones(total, dtype=torch.bool, device=device))},
+            labels,
+        )
 
-    bank = Bank(split(frames), split(max(frames // 20, training.window)), spec, names)
+    bank = Bank(split(frames), split(max(frames // 20, training.window)), {"face": spec}, names)
     once = replace(training, epochs=1)
     seconds = clocked(lambda: temporal.fit(bank, rows, once, replicas=len(rows))).wall
     whole = seconds * AFFWILD2_FRAMES / frames

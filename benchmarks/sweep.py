@@ -61,7 +61,7 @@ def require_parity(data: Data, training: Training, rows: Sequence[Run]) -> dict[
     form, loader = objective(data.bank.train, data.bank.label_spec, short), Loader(data, short, 0)
     tasks = tuple(task for task in TASKS if any(task in row.tasks for row in plain))
     device = data.bank.train.device
-    stack = Stack(data.bank.feature_spec.dim, sizes_of(data, tasks), plain, short, device)
+    stack = Stack(data.bank.train.dims, sizes_of(data, tasks), plain, short, device)
     everyone, found = torch.ones(len(plain), dtype=torch.bool, device=device), []
     for step, (features, targets) in enumerate(loader.epoch(1, tasks)):
         factor = lr_factor(step, len(loader), short.warmup)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from temporal import metrics
     from temporal.chance import chance_levels
-    from temporal.data.bank import Bank, Split, load_bank
+    from temporal.data.bank import Bank, SoftLabels, Split, Stream, load_bank
     from temporal.inference.checkpoint import load, save
     from temporal.inference.model import TrainedModel
     from temporal.settings import Run, Training
@@ -23,7 +23,9 @@ __all__ = [
     "Bank",
     "Run",
     "RunResult",
+    "SoftLabels",
     "Split",
+    "Stream",
     "TrainedModel",
     "Training",
     "chance_levels",
@@ -38,7 +40,7 @@ __all__ = [
 
 _HOMES = {
     "chance": ("chance_levels",),
-    "data.bank": ("Bank", "Split", "load_bank"),
+    "data.bank": ("Bank", "SoftLabels", "Split", "Stream", "load_bank"),
     "inference.checkpoint": ("load", "save"),
     "inference.model": ("TrainedModel",),
     "settings": ("Run", "Training"),

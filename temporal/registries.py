@@ -141,6 +141,10 @@ ATTENTIONS: Registry = {
 """The kinds of multi-task attention: a function of the channels of the trunk, the outputs of each task and
 ``Training`` -> ``temporal.models.attention.TaskAttention``."""
 
+FUSIONS: Registry = {"concat": Choice("temporal.models.fusion:concat", ())}
+"""How several streams become one: a function of their names, the channels that each has, ``Training`` and its
+parameters -> ``temporal.models.fusion.Fusion``."""
+
 SAMPLERS: Registry = {"shuffled": Choice("temporal.train.sampling:shuffled", ())}
 """The orders of an epoch's windows, see ``temporal.train.sampling``."""
 
@@ -219,8 +223,9 @@ def unread(tasks: Sequence[str], training: Mapping[str, Any], *, attention: bool
         training: settings by name, in normal form.
         attention: whether the run has attention.
     """
-    registries = [MODELS, ATTENTIONS, SAMPLERS, *LOSSES.values()]
-    chosen = [MODELS.get(training["model"]), SAMPLERS.get(training["sampler"]["name"])]
+    registries = [MODELS, ATTENTIONS, FUSIONS, SAMPLERS, *LOSSES.values()]
+    chosen = [MODELS.get(training["model"])]
+    chosen += [FUSIONS.get(training["fusion"]["name"]), SAMPLERS.get(training["sampler"]["name"])]
     chosen += [LOSSES[TASKS[task].loss].get(training["losses"][task]["name"]) for task in tasks]
     if attention:
         chosen.append(ATTENTIONS.get(training["attention"]))

@@ -17,6 +17,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from stores.errors import ConfigError
 from temporal.registries import (
     ATTENTIONS,
+    FUSIONS,
     LOSSES,
     MODELS,
     SAMPLERS,
@@ -30,7 +31,7 @@ from temporal.registries import (
 from temporal.tasks import TASKS, canonical, combination_name, parse_combination
 
 __all__ = [
-    "ATTENTIONS", "LOSSES", "MODELS", "SAMPLERS", "Choice", "Matches", "Parameter", "Place", "Run",
+    "ATTENTIONS", "FUSIONS", "LOSSES", "MODELS", "SAMPLERS", "Choice", "Matches", "Parameter", "Place", "Run",
     "Selection", "Setting", "Training", "checked", "settings_of",
 ]  # fmt: skip
 
@@ -306,6 +307,9 @@ class Training:
     levels: Annotated[int, Ge(1), Setting("depth: TCN levels with dilation 1, 2, 4, ..., or layers")] = 4
     kernel_size: Annotated[int, Ge(1), Setting("TCN taps; multi-scale: of the middle branch")] = 5
     projection: Annotated[int, Ge(0), Setting("channels of a linear layer before the model, 0 = none")] = 0
+    fusion: Annotated[
+        Selection, Selected(FUSIONS), Setting("how several streams become one; needs a projection")
+    ] = field(default="concat", hash=False)
     attention: Annotated[
         str, Named(ATTENTIONS), Setting("kind of multi-task attention of the runs that have attention")
     ] = "scalar"

@@ -17,6 +17,8 @@ Metric = Literal["ccc", "binary", "categorical"]
 MaskRule = Literal["finite", "non-negative"]
 
 ATTENTION_TAG = "Attn"
+FACE = "face"
+"""The stream that a feature store is where nobody says its name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -306,7 +306,7 @@ def test_reduced_features_are_kept_beside_the_features_whatever_places_them(face
     done = results(extracted)
     assert len(done) == 6
     model = temporal.load(extracted / "runs" / done[0])
-    assert model.standardiser.components.shape == (model.feature_spec.dim, 4)
+    assert model.standardisers["face"].components.shape == (model.feature_specs["face"].dim, 4)
     _, plan, _ = facets("sweep", *settings, "--set", "training.bank=device", "--dry-run", work=extracted)
     assert "6 done, 0 unfinished" in plan
 

@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, Dataset
 import stores
 import temporal
 from stores.testing import feature_spec, label_spec
-from temporal.data.bank import Bank, Split, Standardiser
-from temporal.data.bank import statistics as feature_statistics
+from temporal.data.bank import Bank, Split
+from temporal.data.scaling import Standardisers
+from temporal.data.scaling import statistics as feature_statistics
 from temporal.data.windows import Windows, batches, cut, epoch_order
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
@@ -85,13 +86,13 @@ class Data:
 
     folder: Path
     bank: Bank
-    standardise: Standardiser
+    standardise: Standardisers
 
 
 def opened(features: Path, labels: Path, device: str = "cpu") -> Data:
     """Opens stores; the bank lies on ``device``."""
     bank = temporal.load_bank(stores.open(features), stores.open(labels), device=device)
-    return Data(features, bank, feature_statistics(bank.train))
+    return Data(features, bank, {"face": feature_statistics(bank.train, "face")})
 
 
 def sizes_of(data: Data, tasks: Sequence[str]) -> dict[str, int]:
@@ -173,6 +174,6 @@ class Loader:
             rows = torch.from_numpy(self.windows.start[index][:, None] + within).to(split.device)
             usable = split.valid[rows] & torch.from_numpy(steps < frames[:, None]).to(split.device)
             yield (
-                self.data.standardise(stored.to(split.device, non_blocking=True), usable),
+                self.data.standardise["face"](stored.to(split.device, non_blocking=True), usable),
                 gather_targets(split, rows, usable, dict.fromkeys(tasks)),
             )

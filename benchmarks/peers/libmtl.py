@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmarks.peers.experiment import Loader
 from benchmarks.peers.tcn_loop import Encoder, Peer, adamw
-from temporal.data.bank import gather
+from temporal.data.minibatch import gather
 from temporal.data.windows import batches, cut
 from temporal.settings import Run, Training
 from temporal.train.stack import lr_factor
@@ -120,7 +120,10 @@ class ValidationBatches(Minibatches):
         windows = cut(split.offsets, training.window, training.hop)
         for chosen in batches(np.arange(len(windows)), training.batch_size * 4):
             batch = gather(split, windows, chosen, data.standardise)
-            yield batch.features, gather_targets(split, batch.rows, batch.usable, dict.fromkeys(self.tasks))
+            yield (
+                batch.features["face"],
+                gather_targets(split, batch.rows, batch.usable(), dict.fromkeys(self.tasks)),
+            )
 
 
 def train_libmtl(

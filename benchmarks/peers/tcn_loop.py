@@ -16,9 +16,9 @@ from temporal.inference import frames
 from temporal.metrics import score, totals
 from temporal.models import Heads, initialise
 from temporal.models.gated import GatedAttention
+from temporal.models.network import build
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
-from temporal.train.fused import build
 from temporal.train.stack import lr_factor, rules_of
 from temporal.train.targets import Objective
 
@@ -56,10 +56,10 @@ class Peer(nn.Module):
 
     def __init__(self, data: Data, training: Training, run: Run) -> None:
         super().__init__()
-        dim, sizes = data.bank.feature_spec.dim, sizes_of(data, run.tasks)
-        self.encoder = Encoder(dim, run.tasks, training, run)
+        dims, sizes = data.bank.train.dims, sizes_of(data, run.tasks)
+        self.encoder = Encoder(dims["face"], run.tasks, training, run)
         self.heads = Heads(training.channels, sizes)
-        network = build(dim, sizes, training, attention=run.attention)
+        network = build(dims, sizes, training, attention=run.attention)
         initialise(network, run.seed)
         self.load_state_dict(translated(network.state_dict(), self.state_dict()))
 
@@ -74,6 +74,7 @@ def translated(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> dict
     for name, value in ours.items():
         place = name if name.startswith("heads.") else f"encoder.{name}"
         for old, new in (
+            ("projection.face.", "projection."),
             ("tcn.blocks.", "tcn.network."),
             (".direction", ".parametrizations.weight.original1"),
             (".magnitude", ".parametrizations.weight.original0"),
@@ -124,7 +125,7 @@ def train_one(
             continue
         model.eval()
         values = frames.predict(
-            lambda x, mask: {task: z[None] for task, z in model(x).items()},
+            lambda x, mask: {task: z[None] for task, z in model(x["face"]).items()},
             data.bank.validation,
             windows,
             data.standardise,

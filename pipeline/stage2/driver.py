@@ -151,7 +151,7 @@ def load_bank(*, place: WorkDir, data: Data, device: str, placement: "Placement 
     from pipeline.device import resolve_device
 
     return temporal.load_bank(
-        next(iter(data.streams.values())),
+        data.streams,
         data.labels,
         device=resolve_device(device),
         placement=placement,

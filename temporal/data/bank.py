@@ -1,33 +1,69 @@
-"""The feature bank: all clips of a split one after the other, with labels, masks and statistics.
+"""The feature bank: all clips of a split one after the other, with streams, labels and masks.
 
-Not where features lie, which is ``temporal.data.placement``: labels are in the memory of the device (23
-bytes a frame), features (float16: 4 KiB a frame of 2048 values) are there too if they fit.
+Labels are in the memory of the device (23 bytes a frame); features (float16: 4 KiB a frame of 2048 values)
+are where ``temporal.data.placement`` puts them.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import pairwise
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stores import FeatureSpec, LabelSpec, Store
 from stores.errors import ConfigError, SpecMismatch, StoreError
-from temporal.data.placement import Features, Placement, Wanted, choose, dtype_of, placed, read_ahead
-from temporal.data.windows import Ints, Windows
-from temporal.tasks import TASKS, TaskSpec
+from temporal.data.placement import Features, Placement, Wanted, choose, dtype_of, placed
+from temporal.registries import nearest
+from temporal.settings import Run
+from temporal.tasks import FACE, TASKS, TaskSpec
+
+if TYPE_CHECKING:
+    from temporal.data.scaling import Standardisers
 
 SPLITS = ("train", "validation")
 LABEL_ARRAYS = ("valence", "arousal", "expression", "au")
-CHUNK = 1024
-"""Rows read at a time by whoever goes through a whole split: 16 MiB in float64 of 2048 dimensions."""
 
 
 def is_known(labels: Tensor, task: TaskSpec) -> Tensor:
     """Returns bool of the shape of ``labels``: which values of the task's label array are known."""
     return torch.isfinite(labels) if task.mask_rule == "finite" else labels >= 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """The vectors of one source, one for each frame of a split.
+
+    Attributes:
+        features: (F, D) float16 or float32, as stored; a tensor, or whatever gives the same rows.
+        valid: (F,) bool; False where the source has nothing, such as a missing crop, and the row is zero.
+        centres: (clips, D) float32, subtracted from the features of each clip; None for nothing.
+    """
+
+    features: Features
+    valid: Tensor
+    centres: Tensor | None = None
+
+    @property
+    def dim(self) -> int:
+        """Length D of a feature vector."""
+        return self.features.shape[1]
+
+
+@dataclass(frozen=True, slots=True)
+class SoftLabels:
+    """What a teacher says of every frame about one task.
+
+    Attributes:
+        values: (F, K) values or probabilities, finite.
+        weight: (F,) float32, how much each frame's counts; 0 where the teacher says nothing.
+    """
+
+    values: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,78 +73,62 @@ class Split:
     Attributes:
         clips: clip ids.
         offsets: first row of each clip, then F.
-        features: (F, D) float16 or float32, as stored; a tensor, or whatever gives the same rows.
-        valid: (F,) bool; False where the crop is missing and the row is zero.
+        streams: by name, all of F frames; at least one.
         labels: (F,) or (F, K) per label array, unknown as in the store (NaN or -1).
         static: numbers of the clips whose rows are independent images.
         weight: (F,) float32, of each frame in the losses; None where all weigh 1.
-        centres: (clips, D) float32, subtracted from the features of each clip; None for nothing.
+        soft: a teacher's labels per task, for the tasks that have some.
     """
 
     clips: tuple[str, ...]
     offsets: tuple[int, ...]
-    features: Features
-    valid: Tensor
+    streams: Mapping[str, Stream]
     labels: Mapping[str, Tensor]
     static: frozenset[int] = frozenset()
     weight: Tensor | None = None
-    centres: Tensor | None = None
+    soft: Mapping[str, SoftLabels] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
         """Where batches are made, and where ``valid`` and ``labels`` are."""
-        return self.valid.device
+        return next(iter(self.streams.values())).valid.device
 
     @property
-    def dim(self) -> int:
-        """Length D of a feature vector."""
-        return self.features.shape[1]
+    def dims(self) -> dict[str, int]:
+        """Length of the vectors of each stream."""
+        return {name: stream.dim for name, stream in self.streams.items()}
 
     @property
     def frames(self) -> int:
         """Number of rows F."""
         return self.offsets[-1]
 
+    @property
+    def valid(self) -> Tensor:
+        """(F,) bool, True where any stream has something."""
+        return any_of([stream.valid for stream in self.streams.values()])
+
     def known(self, task: TaskSpec) -> Tensor:
         """Returns (F,) or (F, K) bool, True where the task has a label, with or without a crop."""
         return is_known(self.labels[task.array], task)
 
-    def usable(self, task: TaskSpec) -> Tensor:
-        """Returns (F,) or (F, K) bool, True where the loss may use a label: known, on a frame with a crop."""
+    def usable(self, task: TaskSpec, streams: Iterable[str] = ()) -> Tensor:
+        """Returns (F,) or (F, K) bool, True where the loss may use a label.
+
+        It is known, and one of ``streams`` (none named: any) has something at the frame.
+        """
         known = self.known(task)
-        return known & (self.valid.unsqueeze(-1) if known.dim() == 2 else self.valid)
+        valid = any_of([self.streams[name].valid for name in streams or self.streams])
+        return known & (valid.unsqueeze(-1) if known.dim() == 2 else valid)
+
+    def __repr__(self) -> str:
+        streams = ", ".join(f"{name} {dim}" for name, dim in self.dims.items())
+        return f"<Split: {len(self.clips)} clips, {self.frames} frames, {streams}, on {self.device}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Standardiser:
-    """A linear map of feature vectors: centred, scaled, and projected where there are components.
-
-    Attributes:
-        mean: (D,) float32.
-        std: (D,) float32, 1 where a dimension is constant.
-        components: (D, P) float32, on whose columns the scaled features are projected; None for no
-            projection.
-    """
-
-    mean: Tensor
-    std: Tensor
-    components: Tensor | None = None
-
-    def __call__(self, features: Tensor, valid: Tensor) -> Tensor:
-        """Returns (..., D) or (..., P) float32, exactly 0 where ``valid`` (...,) is False."""
-        x = torch.sub(features.to(self.mean.dtype), self.mean).div_(self.std)
-        x.mul_(valid.unsqueeze(-1))
-        return x if self.components is None else x @ self.components
-
-    @property
-    def dim(self) -> int:
-        """Length of the vectors that come out, D or P."""
-        return len(self.mean) if self.components is None else self.components.shape[1]
-
-    def to(self, device: torch.device | str) -> "Standardiser":
-        """Returns the same map on ``device``."""
-        components = None if self.components is None else self.components.to(device)
-        return Standardiser(self.mean.to(device), self.std.to(device), components)
+def any_of(flags: Sequence[Tensor]) -> Tensor:
+    """Returns where any of some arrays of bool is True; of one array it is that one."""
+    return flags[0] if len(flags) == 1 else torch.stack(list(flags)).any(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +136,12 @@ class Origin:
     """Where the features of a bank come from, for whoever makes other features of them.
 
     Attributes:
-        store: the feature store.
+        stores: the feature store of each stream.
         placement: what was asked for.
         folder: where stores of reduced features go.
     """
 
-    store: Store
+    stores: Mapping[str, Store]
     placement: Wanted
     folder: Path
 
@@ -133,218 +153,143 @@ class Bank:
     Attributes:
         train: clips of the training split.
         validation: clips of the validation split.
-        feature_spec: what made the features.
+        feature_specs: what made the features of each stream.
         label_spec: edition and names of the labels.
-        origin: the feature store, or None for a bank that was made in memory.
-        reduction: the map that has been applied to the features of ``feature_spec``; None for none.
+        origin: the feature stores, or None for a bank that was made in memory.
+        reduction: the maps that have been applied to the features of ``feature_specs``; empty for none.
     """
 
     train: Split
     validation: Split
-    feature_spec: FeatureSpec
+    feature_specs: Mapping[str, FeatureSpec]
     label_spec: LabelSpec
     origin: Origin | None = None
-    reduction: Standardiser | None = None
+    reduction: "Standardisers" = field(default_factory=dict)
 
+    def streams_of(self, run: Run) -> tuple[str, ...]:
+        """Returns the streams that a run reads, in the order of the bank.
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Windows gathered from a split; T is the longest of them.
+        Raises:
+            ConfigError: the bank lacks one of them.
+        """
+        for name in run.streams:
+            if name not in self.feature_specs:
+                msg = f"{run.name} reads the stream {name!r}: {nearest(name, self.feature_specs)}"
+                raise ConfigError(msg)
+        return tuple(name for name in self.feature_specs if name in (run.streams or self.feature_specs))
 
-    Attributes:
-        features: (B, T, D) float32, standardised, 0 on padding and on frames without a crop.
-        mask: (B, T) float32, 0 on padding; None where no window of the batch is padded.
-        usable: (B, T) bool, real frames with a crop: those that the loss may use.
-        rows: (B, T) int64 rows of the split; padding repeats the last row of the clip.
-    """
-
-    features: Tensor
-    mask: Tensor | None
-    usable: Tensor
-    rows: Tensor
-
-
-def gather(split: Split, windows: Windows, chosen: Ints, standardise: Standardiser) -> Batch:
-    """Gathers the windows numbered ``chosen`` from the bank.
-
-    A frame without a crop keeps its place in time as a zero row; the loss leaves it out, while evaluation
-    scores its prediction, which then comes from the frames around it: the ABAW challenges score every
-    annotated frame.
-    """
-    return next(minibatches(split, windows, [chosen], standardise))
-
-
-def minibatches(
-    split: Split, windows: Windows, pieces: Iterable[Ints], standardise: Standardiser
-) -> Iterator[Batch]:
-    """Yields what ``gather`` returns for every piece; features from elsewhere are fetched one piece ahead."""
-    pieces = list(pieces)
-    indices = (torch.from_numpy(_rows(windows, chosen)) for chosen in pieces)
-    for chosen, features in zip(pieces, read_ahead(split.features, indices), strict=True):
-        yield _batch(split, windows, chosen, features, standardise)
-
-
-def _rows(windows: Windows, chosen: Ints) -> Ints:
-    # A batch is as long as its longest window: where all clips are short, none is padded to the full length.
-    frames = windows.frames[chosen]
-    within = np.minimum(np.arange(frames.max())[None], frames[:, None] - 1)
-    return windows.start[chosen][:, None] + within
-
-
-def _batch(
-    split: Split, windows: Windows, chosen: Ints, features: Tensor, standardise: Standardiser
-) -> Batch:
-    frames = windows.frames[chosen]
-    rows = torch.from_numpy(_rows(windows, chosen)).to(split.device)
-    real = torch.from_numpy(np.arange(frames.max())[None] < frames[:, None]).to(split.device)
-    usable = split.valid[rows] & real
-    if split.centres is not None:
-        clips = np.searchsorted(split.offsets, windows.start[chosen], side="right") - 1
-        features = features - split.centres[torch.from_numpy(clips).to(split.device)].unsqueeze(1)
-    x = standardise(features, usable)
-    mask = real.to(x.dtype) if bool((frames < frames.max()).any()) else None
-    return Batch(x, mask, usable, rows)
-
-
-def rows_of_clips(
-    split: Split, chunk: int = CHUNK, clips: Collection[str] | None = None
-) -> Iterator[tuple[int, slice, Tensor]]:
-    """Goes once through a split: yields clip number, rows, and their features (n, D) float32, centred.
-
-    A piece is at most ``chunk`` rows of one clip, wherever the features lie, so that sums round equally.
-    """
-    pieces = [
-        (number, slice(a, min(a + chunk, end)))
-        for number, (clip, (first, end)) in enumerate(zip(split.clips, pairwise(split.offsets), strict=True))
-        if clips is None or clip in clips
-        for a in range(first, end, chunk)
-    ]
-    for (clip, rows), features in zip(
-        pieces, read_ahead(split.features, (rows for _, rows in pieces)), strict=True
-    ):
-        x = features.float()
-        yield clip, rows, x if split.centres is None else x - split.centres[clip]
-
-
-def centred(split: Split) -> Split:
-    """Returns the split with the mean of each clip's valid frames taken from its features.
-
-    That mean knows the whole clip: predictions are no longer causal, whatever the network is. Static clips
-    stay as they are: a row is a clip of its own, of which nothing would be left.
-    """
-    moving = {clip for number, clip in enumerate(split.clips) if number not in split.static}
-    sums = torch.zeros((len(split.clips), split.dim), dtype=torch.float64, device=split.device)
-    count = torch.zeros(len(split.clips), dtype=torch.float64, device=split.device)
-    for clip, rows, x in rows_of_clips(split, clips=moving):
-        valid = split.valid[rows]
-        sums[clip] += x[valid].double().sum(0)
-        count[clip] += valid.sum()
-    return replace(split, centres=(sums / count.clamp_min(1.0).unsqueeze(1)).float())
-
-
-def statistics(split: Split, chunk: int = CHUNK) -> Standardiser:
-    """Returns mean and population standard deviation over the valid frames, accumulated in float64.
-
-    One pass, pieces merged as in Chan, Golub and LeVeque (1979), "Updating formulae and a pairwise algorithm
-    for computing sample variances".
-
-    Raises:
-        ConfigError: no frame of the split is valid.
-    """
-    count = 0
-    mean, squares = (torch.zeros(split.dim, dtype=torch.float64, device=split.device) for _ in range(2))
-    for _, rows, x in rows_of_clips(split, chunk):
-        seen = x[split.valid[rows]].double()
-        if not len(seen):
-            continue
-        own = seen.mean(0)
-        step, total = own - mean, count + len(seen)
-        squares += seen.sub_(own).square_().sum(0) + step.square() * (count * len(seen) / total)
-        mean += step * (len(seen) / total)
-        count = total
-    if count == 0:
-        msg = (
-            "no valid frame in the training split: every crop is missing; check the corpus and extract again"
-        )
-        raise ConfigError(msg)
-    std = (squares / count).sqrt()
-    # A dimension that never moves carries nothing: leave it at 0 instead of dividing rounding errors by ~0.
-    std = torch.where(std > 1e-6 * mean.abs().clamp_min(1e-6), std, 1.0)
-    return Standardiser(mean.float(), std.float())
-
-
-def identity(dim: int) -> Standardiser:
-    """Returns the standardiser that changes nothing, for ``Training(standardise=False)``."""
-    return Standardiser(torch.zeros(dim), torch.ones(dim))
+    def __repr__(self) -> str:
+        return f"<Bank: train {self.train!r}, validation {self.validation!r}>"
 
 
 def load_bank(
-    features: Store,
+    features: Store | Mapping[str, Store],
     labels: Store,
     *,
+    division: Mapping[str, str] | None = None,
     device: torch.device | str = "cpu",
     placement: Wanted = "auto",
     folder: Path | None = None,
 ) -> Bank:
-    """Reads the training and validation clips of a feature store and a label store.
+    """Reads the training and validation clips of feature stores and a label store.
 
-    The label store decides: its clips, by their attribute ``split``. Test clips and feature clips without
-    labels are left out.
+    The label store decides: its clips, by their attribute ``split`` unless ``division`` says otherwise. Test
+    clips and feature clips without labels are left out.
 
     Args:
-        features: store of kind ``features``.
+        features: the feature store of each stream by its name; a store alone is the stream ``face``.
         labels: store of kind ``labels`` of the same corpus.
+        division: clip -> ``train`` or ``validation``; clips that are absent from it are left out.
         device: where training and labels are.
         placement: where the features of both splits are: on the device, in host memory, in the store, or
             ``auto``, the first of these where they fit. Batches are the same to the last bit.
-        folder: where stores of reduced features are kept; by default beside ``features``.
+        folder: where stores of reduced features are kept; by default beside the first feature store.
 
     Raises:
         SpecMismatch: a store is of the wrong kind.
-        StoreError: labelled clips lack features, or a clip has different lengths in the two stores.
-        ConfigError: a split is empty, or the features do not fit where they were asked to be.
+        StoreError: labelled clips lack features, or a clip has different lengths in two stores.
+        ConfigError: a split is empty, a stream has no store or no usable name, the division names a clip that
+            has no labels, or the features do not fit where they were asked to be.
     """
-    feature_spec, label_spec = features.spec, labels.spec
-    if not isinstance(feature_spec, FeatureSpec) or not isinstance(label_spec, LabelSpec):
+    sources = dict(features) if isinstance(features, Mapping) else {FACE: features}
+    specs, label_spec = _specs(sources, labels)
+    members = _members(labels, division)
+    records = {clip: labels.record(clip) for clips in members.values() for clip in clips}
+    for name, store in sources.items():
+        missing = [clip for clip in records if not store.has(clip)]
+        if missing:
+            shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
+            msg = (
+                f"no features of stream {name} for {len(missing)} of {len(records)} labelled clips ({shown}):"
+                " run 'facets features'"
+            )
+            raise StoreError(msg)
+        for clip, record in records.items():
+            found = store.record(clip).frames
+            if found != record.frames:
+                msg = (
+                    f"clip {clip}: {found} frames of stream {name}, {record.frames} of labels; extract the"
+                    " features again"
+                )
+                raise StoreError(msg)
+    frames = {name: {clip: records[clip].frames for clip in clips} for name, clips in members.items()}
+    home = torch.empty(0, device=device).device
+    rows = sum(record.frames for record in records.values())
+    size = rows * sum(spec.dim * dtype_of(spec).itemsize for spec in specs.values())
+    chosen = choose(placement, size, home)
+    train, validation = (
+        _read_split(sources, labels, label_spec, frames[name], chosen, home) for name in SPLITS
+    )
+    beside = next(iter(sources.values())).path.parent
+    return Bank(
+        train, validation, specs, label_spec, Origin(sources, placement, beside if folder is None else folder)
+    )
+
+
+def _specs(sources: Mapping[str, Store], labels: Store) -> tuple[dict[str, FeatureSpec], LabelSpec]:
+    """Returns what made each stream, and the labels."""
+    specs = {}
+    given: Mapping[str, object] = sources
+    for name, store in given.items():
+        if not isinstance(store, Store):
+            msg = f"the stream {name!r} has no store, but {store!r}: open one, or leave the stream out"
+            raise ConfigError(msg)
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name) or hasattr(nn.ModuleDict, name):
+            msg = f"a stream cannot be called {name!r}: give it another name, such as audio"
+            raise ConfigError(msg)
+        if not isinstance(store.spec, FeatureSpec):
+            break
+        specs[name] = store.spec
+    if not isinstance(labels.spec, LabelSpec) or len(specs) < max(1, len(sources)):
+        kinds = ", ".join(f"{name}: {store.spec.kind}" for name, store in sources.items())
         msg = (
-            f"expected a feature store and a label store, found kinds "
-            f"{feature_spec.kind!r} and {label_spec.kind!r}: swap or correct the two paths"
+            f"expected feature stores and a label store, found kinds {kinds or 'none'} and labels:"
+            f" {labels.spec.kind}: swap or correct the paths"
         )
         raise SpecMismatch(msg)
-    records = {clip: labels.record(clip) for clip in labels.clips()}
-    members = {
-        name: [c for c, record in records.items() if record.attrs.get("split") == name] for name in SPLITS
-    }
-    wanted = [clip for clips in members.values() for clip in clips]
-    missing = [clip for clip in wanted if not features.has(clip)]
-    if missing:
-        shown = ", ".join(missing[:10]) + (", ..." if len(missing) > 10 else "")
-        msg = (
-            f"no features for {len(missing)} of {len(wanted)} labelled clips ({shown}): run 'facets features'"
-        )
-        raise StoreError(msg)
-    for clip in wanted:
-        found, expected = features.record(clip).frames, records[clip].frames
-        if found != expected:
-            msg = f"clip {clip}: {found} frames of features, {expected} of labels; extract the features again"
-            raise StoreError(msg)
-    frames = {name: {clip: records[clip].frames for clip in clips} for name, clips in members.items()}
-    for name, clips in members.items():
-        if not clips:
-            msg = f"no clip of the label store has split {name!r}: expected train, validation or test"
+    return specs, labels.spec
+
+
+def _members(labels: Store, division: Mapping[str, str] | None) -> dict[str, list[str]]:
+    """Returns the clips of each split, in the order of the label store."""
+    clips = labels.clips()
+    if division is None:
+        of = {clip: labels.record(clip).attrs.get("split") for clip in clips}
+    else:
+        of = dict(division)
+        if unknown := sorted(set(of) - set(clips)):
+            msg = f"the division names clip {unknown[0]}, which has no labels ({len(unknown)} such clips)"
             raise ConfigError(msg)
-    home = torch.empty(0, device=device).device
-    size = sum(sum(clips.values()) for clips in frames.values()) * feature_spec.dim
-    chosen = choose(placement, size * dtype_of(feature_spec).itemsize, home)
-    train, validation = (
-        _read_split(features, labels, label_spec, frames[name], chosen, home) for name in SPLITS
-    )
-    origin = Origin(features, placement, features.path.parent if folder is None else folder)
-    return Bank(train, validation, feature_spec, label_spec, origin)
+    members = {name: [clip for clip in clips if of.get(clip) == name] for name in SPLITS}
+    for name, found in members.items():
+        if not found:
+            msg = f"no clip of the label store is in the split {name!r}: expected train and validation clips"
+            raise ConfigError(msg)
+    return members
 
 
 def _read_split(
-    features: Store,
+    sources: Mapping[str, Store],
     labels: Store,
     label_spec: LabelSpec,
     frames: Mapping[str, int],
@@ -353,7 +298,6 @@ def _read_split(
 ) -> Split:
     clips = tuple(frames)
     offsets = (0, *np.cumsum(list(frames.values())).tolist())
-    valid = np.concatenate([features.read(clip, "valid") for clip in clips])
     columns = {name: np.concatenate([labels.read(clip, name) for clip in clips]) for name in LABEL_ARRAYS}
     arrays = {name: torch.from_numpy(values).to(device) for name, values in columns.items()}
     for task in TASKS.values():
@@ -368,5 +312,9 @@ def _read_split(
     weight = None
     if (weights != 1).any():
         weight = torch.from_numpy(np.repeat(weights, np.diff(offsets))).to(device)
-    matrix = placed(features, clips, offsets, placement, device)
-    return Split(clips, offsets, matrix, torch.from_numpy(valid).to(device), arrays, static, weight)
+    streams = {}
+    for name, store in sources.items():
+        valid = np.concatenate([store.read(clip, "valid") for clip in clips])
+        matrix = placed(store, clips, offsets, placement, device)
+        streams[name] = Stream(matrix, torch.from_numpy(valid).to(device))
+    return Split(clips, offsets, streams, arrays, static, weight)

@@ -21,8 +21,9 @@ import stores
 from stores import FeatureSpec, Store, commit, documents
 from stores.documents import Json
 from stores.errors import ConfigError, StoreError
-from temporal.data.bank import Bank, Origin, Split, Standardiser, centred, identity, rows_of_clips, statistics
-from temporal.data.placement import choose, placed
+from temporal.data.bank import Bank, Origin, Split, Stream
+from temporal.data.placement import Features, choose, placed
+from temporal.data.scaling import Standardiser, Standardisers, centred, identity, rows_of_clips, statistics
 from temporal.settings import Training
 
 logger = logging.getLogger(__name__)
@@ -67,8 +68,8 @@ class Axes:
         return replace(self.scaling, components=projection)
 
 
-def fit_axes(train: Split, *, standardise: bool) -> Axes:
-    """Returns the principal axes of the valid frames of a split, by the eigenvectors of their covariance.
+def fit_axes(train: Split, stream: str, *, standardise: bool) -> Axes:
+    """Returns the principal axes of the valid frames of a stream, by the eigenvectors of their covariance.
 
     Exact, one pass after that of the statistics, and for every number of axes at once. It was measured
     faster than scikit-learn's ``IncrementalPCA``, which forgets what lies outside of the axes kept: 0.5 ms a
@@ -76,35 +77,36 @@ def fit_axes(train: Split, *, standardise: bool) -> Axes:
 
     Args:
         train: the training split, centred if the reduced features shall be.
+        stream: name.
         standardise: whether dimensions are scaled to unit variance first; their mean is always subtracted.
 
     Raises:
-        ConfigError: no frame of the split is valid.
+        ConfigError: no frame of the stream is valid.
     """
-    scaling = statistics(train)
+    scaling, dim = statistics(train, stream), train.streams[stream].dim
     if not standardise:
         scaling = replace(scaling, std=torch.ones_like(scaling.std))
     # float32 products of blocks summed in float64: subspaces differ by 1e-13 from those of float64
     # throughout, which takes three times as long on a CPU. On CUDA, where TF32 could be on, it does not.
     dtype = torch.float64 if train.device.type == "cuda" else torch.float32
-    scatter = torch.zeros((train.dim, train.dim), dtype=torch.float64, device=train.device)
+    scatter = torch.zeros((dim, dim), dtype=torch.float64, device=train.device)
     frames = 0
-    for x in _blocks(train, scaling):
+    for x in _blocks(train, stream, scaling):
         scatter += (x.to(dtype).T @ x.to(dtype)).double()
         frames += len(x)
     values, vectors = torch.linalg.eigh(scatter / max(frames - 1, 1))
-    count = min(train.dim, frames)
+    count = min(dim, frames)
     components = vectors.T.flip(0)[:count]
     largest = components.gather(1, components.abs().argmax(1, keepdim=True))
     components = (components * largest.sign()).float()
     return Axes(scaling, components.contiguous(), values.flip(0)[:count].clamp_min(0.0))
 
 
-def _blocks(train: Split, scaling: Standardiser) -> Iterator[Tensor]:
+def _blocks(train: Split, stream: str, scaling: Standardiser) -> Iterator[Tensor]:
     """Yields the valid rows, scaled, in blocks of at least ``BLOCK`` rows but for the last."""
     held: list[Tensor] = []
-    for _, rows, x in rows_of_clips(train):
-        valid = train.valid[rows]
+    for _, rows, x in rows_of_clips(train, stream):
+        valid = train.streams[stream].valid[rows]
         held.append(scaling(x[valid], valid[valid]))
         if sum(map(len, held)) >= BLOCK:
             yield torch.cat(held)
@@ -113,8 +115,8 @@ def _blocks(train: Split, scaling: Standardiser) -> Iterator[Tensor]:
         yield torch.cat(held)
 
 
-def prepared(bank: Bank, training: Training) -> tuple[Bank, Standardiser]:
-    """Returns the bank of features that ``training`` asks for, and the map still to be applied to them.
+def prepared(bank: Bank, training: Training) -> tuple[Bank, Standardisers]:
+    """Returns the bank of features that ``training`` asks for, and the maps still to be applied to them.
 
     The bank given stays as it is. What is derived lives as long as it is used.
 
@@ -127,61 +129,59 @@ def prepared(bank: Bank, training: Training) -> tuple[Bank, Standardiser]:
         StoreError: axes or reduced features cannot be kept where the bank says.
     """
     home = bank.train.device
-    if training.pca > bank.train.dim:
-        msg = f"pca: {training.pca} axes were asked for of features of {bank.train.dim} dimensions: lower pca"
-        raise ConfigError(msg)
     if training.pca:
-        bank = (
-            _reduced_in_memory(bank, training)
-            if bank.origin is None
-            else _reduced(bank, bank.origin, training)
-        )
-        return bank, identity(bank.train.dim).to(home)
+        for name in bank.feature_specs:
+            bank = _reduced(bank, name, training)
+        return bank, {name: identity(dim).to(home) for name, dim in bank.train.dims.items()}
     bank = replace(bank, train=_seen(bank.train, training), validation=_seen(bank.validation, training))
-    return bank, statistics(bank.train) if training.standardise else identity(bank.train.dim).to(home)
+    if training.standardise:
+        return bank, {name: statistics(bank.train, name) for name in bank.feature_specs}
+    return bank, {name: identity(dim).to(home) for name, dim in bank.train.dims.items()}
 
 
 def _seen(split: Split, training: Training) -> Split:
     return centred(split) if training.centre else split
 
 
-def _reduced_in_memory(bank: Bank, training: Training) -> Bank:
-    train, validation = _seen(bank.train, training), _seen(bank.validation, training)
-    reduction = fit_axes(train, standardise=training.standardise).first(training.pca)
+def _reduced(bank: Bank, name: str, training: Training) -> Bank:
+    """Returns the bank with one stream reduced to its first ``training.pca`` axes."""
+    dim = bank.train.dims[name]
+    if training.pca > dim:
+        msg = f"pca: {training.pca} axes were asked for of stream {name} of {dim} dimensions: lower pca"
+        raise ConfigError(msg)
+    splits = (bank.train, bank.validation)
+    if bank.origin is None:
+        seen = [_seen(split, training) for split in splits]
+        reduction = fit_axes(seen[0], name, standardise=training.standardise).first(training.pca)
+        features: list[Features] = [_in_memory(split, name, reduction) for split in seen]
+    else:
+        home, origin = bank.train.device, bank.origin
+        axes, digest = _kept_axes(bank, name, origin, training)
+        reduction = axes.first(training.pca).to(home)
+        store = _reduced_store(bank, name, origin, training, reduction, digest)
+        size = (bank.train.frames + bank.validation.frames) * reduction.dim * torch.float32.itemsize
+        placement = choose(origin.placement, size, home)
+        features = [placed(store, split.clips, split.offsets, placement, home) for split in splits]
     train, validation = (
-        replace(split, features=_in_memory(split, reduction), centres=None) for split in (train, validation)
+        replace(split, streams={**split.streams, name: Stream(found, split.streams[name].valid)})
+        for split, found in zip(splits, features, strict=True)
     )
-    return replace(bank, train=train, validation=validation, reduction=reduction)
+    return replace(bank, train=train, validation=validation, reduction={**bank.reduction, name: reduction})
 
 
-def _reduced(bank: Bank, origin: Origin, training: Training) -> Bank:
-    """Returns the bank of the first ``training.pca`` axes; placed anew, for it is smaller."""
-    home = bank.train.device
-    axes, digest = _kept_axes(bank, origin, training)
-    reduction = axes.first(training.pca).to(home)
-    store = _reduced_store(bank, origin, training, reduction, digest)
-    size = (bank.train.frames + bank.validation.frames) * reduction.dim * torch.float32.itemsize
-    placement = choose(origin.placement, size, home)
-    train, validation = (
-        replace(split, features=placed(store, split.clips, split.offsets, placement, home))
-        for split in (bank.train, bank.validation)
-    )
-    return replace(bank, train=train, validation=validation, reduction=reduction)
-
-
-def _in_memory(split: Split, reduction: Standardiser) -> Tensor:
+def _in_memory(split: Split, name: str, reduction: Standardiser) -> Tensor:
     reduced = torch.empty((split.frames, reduction.dim), device=split.device)
-    for _, rows, x in rows_of_clips(split):
-        reduced[rows] = reduction(x, split.valid[rows])
+    for _, rows, x in rows_of_clips(split, name):
+        reduced[rows] = reduction(x, split.streams[name].valid[rows])
     return reduced
 
 
-def provenance(bank: Bank, store: Store, training: Training) -> dict[str, Json]:
+def provenance(bank: Bank, stream: str, store: Store, training: Training) -> dict[str, Json]:
     """Returns what decides the axes: the features, which clips of them, and what is done before."""
     return {
         "format": FORMAT,
         "version": VERSION,
-        "feature_digest": bank.feature_spec.digest(),
+        "feature_digest": bank.feature_specs[stream].digest(),
         "clips": _sources(bank.train, store, training),
         "centre": training.centre,
         "standardise": training.standardise,
@@ -200,14 +200,15 @@ def _sources(split: Split, store: Store, training: Training) -> dict[str, Json]:
     return sources
 
 
-def _kept_axes(bank: Bank, origin: Origin, training: Training) -> tuple[Axes, str]:
+def _kept_axes(bank: Bank, stream: str, origin: Origin, training: Training) -> tuple[Axes, str]:
     """Returns the axes in the origin's folder, fitted now if they are not there, and their file's SHA-256."""
-    deciding = provenance(bank, origin.store, training)
+    store = origin.stores[stream]
+    deciding = provenance(bank, stream, store, training)
     made_of = documents.canonical(deciding).decode()
-    path = origin.folder / f"{origin.store.path.name}.axes-{documents.digest(deciding)[:12]}.safetensors"
+    path = origin.folder / f"{store.path.name}.axes-{documents.digest(deciding)[:12]}.safetensors"
     if not path.exists():
         logger.info("fitting principal axes to the valid frames of %d training clips", len(bank.train.clips))
-        axes = fit_axes(_seen(bank.train, training), standardise=training.standardise)
+        axes = fit_axes(_seen(bank.train, training), stream, standardise=training.standardise)
         tensors = {
             "mean": axes.scaling.mean,
             "std": axes.scaling.std,
@@ -216,7 +217,7 @@ def _kept_axes(bank: Bank, origin: Origin, training: Training) -> tuple[Axes, st
         }
         told: dict[str, Json] = {
             "provenance": deciding,
-            "feature_spec": bank.feature_spec.to_json(),
+            "feature_spec": bank.feature_specs[stream].to_json(),
             "versions": {"torch": str(torch.__version__), "numpy": np.__version__},
         }
         # One entry: safetensors writes several in any order, and the file's digest names what is made of it.
@@ -229,7 +230,7 @@ def _kept_axes(bank: Bank, origin: Origin, training: Training) -> tuple[Axes, st
         except OSError as error:
             msg = f"cannot keep principal axes at {path}: {error}"
             raise StoreError(msg) from error
-    return _read_axes(path, bank.train.dim, made_of)
+    return _read_axes(path, bank.train.dims[stream], made_of)
 
 
 def _read_axes(path: Path, dim: int, made_of: str) -> tuple[Axes, str]:
@@ -256,25 +257,27 @@ def _read_axes(path: Path, dim: int, made_of: str) -> tuple[Axes, str]:
 
 
 def _reduced_store(
-    bank: Bank, origin: Origin, training: Training, reduction: Standardiser, axes: str
+    bank: Bank, name: str, origin: Origin, training: Training, reduction: Standardiser, axes: str
 ) -> Store:
     """Returns the store of reduced features, after whatever is missing from it has been written."""
-    spec = reduced_spec(bank.feature_spec, reduction.dim, axes, bank.label_spec.corpus)
-    path = origin.folder / f"{origin.store.path.name}.pca{reduction.dim}-{axes[:12]}"
-    store = stores.create(path, spec, origin.store.backend)
+    source = origin.stores[name]
+    spec = reduced_spec(bank.feature_specs[name], reduction.dim, axes, bank.label_spec.corpus)
+    path = origin.folder / f"{source.path.name}.pca{reduction.dim}-{axes[:12]}"
+    store = stores.create(path, spec, source.backend)
     for split in (bank.train, bank.validation):
         sources = {
-            clip: documents.digest(source) for clip, source in _sources(split, origin.store, training).items()
+            clip: documents.digest(made_of) for clip, made_of in _sources(split, source, training).items()
         }
         missing = [c for c in split.clips if not store.has(c) or store.record(c).source_digest != sources[c]]
         if not missing:
             continue
         logger.info("%s: reducing %d clips to %d dimensions", path, len(missing), reduction.dim)
         seen = _seen(split, training)
+        stream = seen.streams[name]
         for clip in missing:
             parts = [
-                (reduction(x, seen.valid[rows]), seen.valid[rows])
-                for _, rows, x in rows_of_clips(seen, clips=[clip])
+                (reduction(x, stream.valid[rows]), stream.valid[rows])
+                for _, rows, x in rows_of_clips(seen, name, clips=[clip])
             ]
             values, valid = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
             arrays = {"features": values, "frame": np.arange(len(values), dtype=np.int32), "valid": valid}

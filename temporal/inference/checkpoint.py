@@ -17,17 +17,16 @@ from stores import FeatureSpec, LabelSpec, documents
 from stores.commit import replace_file
 from stores.documents import Json
 from stores.errors import ConfigError, FacetsError, FormatVersionError, SpecMismatch, StoreError
-from temporal.data.bank import Standardiser
+from temporal.data.scaling import Standardiser
 from temporal.inference.model import TrainedModel
+from temporal.models.network import build
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
-from temporal.train.fused import build
 from temporal.train.outcome import RunResult
 
-FORMAT, VERSION = "facets-model", 1
+FORMAT, VERSION = "facets-model", 2
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-STANDARDISER = ("standardiser.mean", "standardiser.std")
-COMPONENTS = "standardiser.components"
+STANDARDISER = ("mean", "std")
 
 
 def save(result: RunResult, folder: str | Path) -> None:
@@ -43,14 +42,17 @@ def save(result: RunResult, folder: str | Path) -> None:
     path = Path(folder)
     path.mkdir(parents=True, exist_ok=True)
     tensors = dict(model.network.state_dict())
-    tensors.update(zip(STANDARDISER, (model.standardiser.mean, model.standardiser.std), strict=True))
-    if model.standardiser.components is not None:
-        tensors[COMPONENTS] = model.standardiser.components
+    for name, standardiser in model.standardisers.items():
+        for part in (*STANDARDISER, "components"):
+            if (tensor := getattr(standardiser, part)) is not None:
+                tensors[f"standardiser.{name}.{part}"] = tensor
     config: dict[str, Json] = {
         "format": FORMAT,
         "version": VERSION,
-        "feature_spec": model.feature_spec.to_json(),
-        "feature_digest": model.feature_spec.digest(),
+        "streams": {
+            name: {"feature_spec": spec.to_json(), "feature_digest": spec.digest()}
+            for name, spec in model.feature_specs.items()
+        },
         "label_spec": model.label_spec.to_json(),
         "run": asdict(model.run),
         "training": asdict(model.training),
@@ -96,23 +98,25 @@ def load(folder: str | Path, features: FeatureSpec | None = None) -> TrainedMode
 
 
 def _build(config: Mapping[str, Any], tensors: dict[str, torch.Tensor]) -> TrainedModel:
-    feature_spec = FeatureSpec.from_json(config["feature_spec"])
     label_spec = LabelSpec.from_json(config["label_spec"])
-    if feature_spec.digest() != config["feature_digest"]:
-        msg = f"feature spec has digest {feature_spec.digest()}, {config['feature_digest']} is recorded"
-        raise SpecMismatch(msg)
     run, training = Run(**config["run"]), Training(**config["training"])
-    mean, std = (tensors.pop(name) for name in STANDARDISER)
-    components = tensors.pop(COMPONENTS) if training.pca else None
-    shapes = tuple(mean.shape), tuple(std.shape), None if components is None else tuple(components.shape)
-    dim = feature_spec.dim
-    expected = (dim,), (dim,), (dim, training.pca) if training.pca else None
-    if shapes != expected:
-        msg = f"standardiser has shapes {shapes}, expected {expected}"
-        raise StoreError(msg)
-    standardiser = Standardiser(mean, std, components)
+    specs, standardisers = {}, {}
+    for name, stream in config["streams"].items():
+        specs[name] = spec = FeatureSpec.from_json(stream["feature_spec"])
+        if spec.digest() != stream["feature_digest"]:
+            msg = f"feature spec has digest {spec.digest()}, {stream['feature_digest']} is recorded"
+            raise SpecMismatch(msg)
+        mean, std = (tensors.pop(f"standardiser.{name}.{part}") for part in STANDARDISER)
+        components = tensors.pop(f"standardiser.{name}.components") if training.pca else None
+        shapes = tuple(mean.shape), tuple(std.shape), None if components is None else tuple(components.shape)
+        expected = (spec.dim,), (spec.dim,), (spec.dim, training.pca) if training.pca else None
+        if shapes != expected:
+            msg = f"standardiser has shapes {shapes}, expected {expected}"
+            raise StoreError(msg)
+        standardisers[name] = Standardiser(mean, std, components)
     sizes = {task: TASKS[task].size(label_spec) for task in run.tasks}
-    network = build(standardiser.dim, sizes, training, attention=run.attention)
+    dims = {name: standardiser.dim for name, standardiser in standardisers.items()}
+    network = build(dims, sizes, training, attention=run.attention)
     network.load_state_dict(tensors, strict=True)
     thresholds = {task: tuple(values) for task, values in config["thresholds"].items()}
-    return TrainedModel(network, standardiser, feature_spec, label_spec, run, training, thresholds)
+    return TrainedModel(network, standardisers, specs, label_spec, run, training, thresholds)

@@ -10,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from temporal.data.bank import Split, Standardiser, minibatches
+from temporal.data.bank import Split
+from temporal.data.minibatch import minibatches
+from temporal.data.scaling import Standardisers
 from temporal.data.windows import Windows, batches_alike
 from temporal.tasks import TASKS, Activation
 
-Forward = Callable[[Tensor, Tensor | None], Mapping[str, Tensor]]
-"""Maps features (B, T, D) and mask (B, T) or None to logits (R, B, T, K) per task."""
+Forward = Callable[[Mapping[str, Tensor], Tensor | None], Mapping[str, Tensor]]
+"""Maps features (B, T, D) per stream and mask (B, T) or None to logits (R, B, T, K) per task."""
 
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "linear": lambda logits: logits,
@@ -26,7 +28,7 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 
 @torch.no_grad()
 def predict(
-    forward: Forward, split: Split, windows: Windows, standardise: Standardiser, batch_size: int
+    forward: Forward, split: Split, windows: Windows, standardise: Standardisers, batch_size: int
 ) -> dict[str, Tensor]:
     """Predicts every frame of a split.
 
@@ -35,9 +37,9 @@ def predict(
 
     Args:
         forward: the model, or R of them.
-        split: clips, of which only features and valid are read.
+        split: clips, of which only the streams of ``standardise`` are read.
         windows: windows that cover every frame.
-        standardise: applied to the features.
+        standardise: applied to the features of each stream.
         batch_size: windows per call of ``forward``.
 
     Returns:

@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import torch
 
-from temporal.data.bank import Bank, Split
+from temporal.data.bank import Bank, Split, Stream
 from temporal.data.placement import Wanted, dtype_of
 from temporal.data.windows import Ints, Windows, batches_alike, cut, epoch_batches, epoch_order
 from temporal.settings import Run, Training
@@ -138,7 +138,7 @@ def _epoch_seconds(
     def note(step: str, total: int, completed: int) -> None:
         moments.append(time.perf_counter())
 
-    bank = Bank(train, validation, next(iter(shapes.features.values())), shapes.labels)
+    bank = Bank(train, validation, shapes.features, shapes.labels)
     slow = [replace(run, lr=LR) for run in runs]
     began = time.perf_counter()
     fit(bank, slow, replace(training, epochs=epochs, patience=0), progress=note, replicas=len(runs))
@@ -149,8 +149,11 @@ def _split(windows: Windows, chosen: Ints, shapes: Shapes, device: torch.device 
     """Returns one clip per window ``chosen``, with random features and every label known."""
     lengths = windows.frames[chosen]
     random, frames = np.random.default_rng(0), int(lengths.sum())
-    dim = sum(spec.dim for spec in shapes.features.values())
-    features = torch.from_numpy(random.standard_normal((frames, dim), dtype=np.float32))
+    streams = {}
+    for name, spec in shapes.features.items():
+        features = torch.from_numpy(random.standard_normal((frames, spec.dim), dtype=np.float32))
+        seen = torch.ones(frames, dtype=torch.bool, device=device)
+        streams[name] = Stream(features.to(device, dtype_of(spec)), seen)
     arrays: dict[str, np.ndarray] = {
         "valence": random.uniform(-1, 1, frames).astype(np.float32),
         "arousal": random.uniform(-1, 1, frames).astype(np.float32),
@@ -160,8 +163,7 @@ def _split(windows: Windows, chosen: Ints, shapes: Shapes, device: torch.device 
     return Split(
         tuple(f"window{i}" for i in range(len(lengths))),
         (0, *accumulate(lengths.tolist())),
-        features.to(device, dtype_of(next(iter(shapes.features.values())))),
-        torch.ones(frames, dtype=torch.bool, device=device),
+        streams,
         {name: torch.from_numpy(values).to(device) for name, values in arrays.items()},
         frozenset(np.flatnonzero(windows.static[chosen]).tolist()),
     )

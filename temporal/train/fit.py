@@ -169,11 +169,11 @@ def _report(progress: Progress, total: int, before: int, done: int) -> None:
 
 
 def _check_labels(bank: Bank, runs: Sequence[Run]) -> None:
-    needed = {task: run.name for run in runs for task in run.tasks}
-    for task, row in needed.items():
-        for name, labelled in (
-            ("training", bank.train.usable(TASKS[task])), ("validation", bank.validation.known(TASKS[task])),
-        ):  # fmt: skip
-            if not bool(labelled.any()):
+    needed = {(task, bank.streams_of(run)): run.name for run in runs for task in run.tasks}
+    for (task, streams), row in needed.items():
+        spec = TASKS[task]
+        labelled = {"training": bank.train.usable(spec, streams), "validation": bank.validation.known(spec)}
+        for name, found in labelled.items():
+            if not bool(found.any()):
                 msg = f"the {name} split has no label of {task}, which {row} trains: drop the task or the row"
                 raise ConfigError(msg)

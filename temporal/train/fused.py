@@ -1,7 +1,6 @@
 """R replicas of one network trained as one program, each exactly as if it were alone.
 
-Not a loop over epochs: ``temporal.train.stack`` decides order, schedule and stopping. R = 1 is the plain
-case.
+``temporal.train.stack`` decides order, schedule and stopping. R = 1 is the plain case.
 
 All parameters of a replica are one row of an (R, P) tensor: the optimiser, clipping, freezing, compaction
 and keeping the best epoch are row operations. ``torch.func`` maps the network over the rows; the input
@@ -17,12 +16,11 @@ from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
-from temporal.models.heads import Heads
-from temporal.models.network import Network, initialise, part_seed
-from temporal.settings import ATTENTIONS, MODELS, Run, Training
+from temporal.models.network import build, initialise, part_seed
+from temporal.settings import Run, Training
 from temporal.train.precision import products, require_parity
 from temporal.train.targets import Objective, Targets
 
@@ -39,24 +37,16 @@ PER_REPLICA = (
 """Tensors of a stack whose first axis is the replicas."""
 
 
-def build(dim: int, sizes: Mapping[str, int], training: Training, *, attention: bool) -> Network:
-    """Returns the network that ``training`` describes, on the CPU, not yet initialised."""
-    trunk = MODELS[training.model].load()(training.projection or dim, training)
-    kind = ATTENTIONS[training.attention].load()
-    return Network(
-        nn.Linear(dim, training.projection) if training.projection else None,
-        training.model,
-        trunk,
-        kind(trunk.channels, sizes, training) if attention else None,
-        Heads(trunk.channels, sizes),
-    )
-
-
 def compiled(program: Program, device: torch.device) -> Program:
     """Returns ``program`` compiled by torch when it is first called; on CUDA replayed as a CUDA graph."""
     # Replicas leave one by one, each time for another program; beyond the limit torch would not compile.
     torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
     return torch.compile(program, mode="reduce-overhead" if device.type == "cuda" else None)
+
+
+def windows_of(features: Mapping[str, Tensor]) -> int:
+    """Returns the number of windows B of a minibatch."""
+    return len(next(iter(features.values())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +66,7 @@ class Stack:
     """R replicas: parameters, AdamW state, dropout streams, and which of them still learn.
 
     Args:
-        dim: feature dimension D.
+        dims: length of the vectors of each stream that any run reads.
         sizes: outputs of each task that any run trains, in canonical order.
         runs: one per replica.
         training: what they share.
@@ -85,24 +75,24 @@ class Stack:
 
     def __init__(
         self,
-        dim: int,
+        dims: Mapping[str, int],
         sizes: Mapping[str, int],
         runs: Sequence[Run],
         training: Training,
         device: torch.device,
     ) -> None:
         self.runs = list(runs)
-        self.tasks = tuple(sizes)
+        self.tasks, self.streams = tuple(sizes), tuple(dims)
         self.training = training
         self.device = device
-        network = build(dim, sizes, training, attention=any(run.attention for run in runs))
+        network = build(dims, sizes, training, attention=any(run.attention for run in runs))
         rows = []
         for run in runs:
             initialise(network, run.seed)
             rows.append(torch.cat([p.detach().reshape(-1) for p in network.parameters()]))
         self.shapes = {name: p.shape for name, p in network.named_parameters()}
         self.body = network
-        self.plain = build(dim, sizes, training, attention=False)
+        self.plain = build(dims, sizes, training, attention=False)
         self.project = network.projection is not None
         self.body.projection = self.plain.projection = None
         self.parameters = torch.stack(rows).to(device)
@@ -143,67 +133,108 @@ class Stack:
         return torch.stack(factors).to(self.device, non_blocking=True)
 
     def forward(
-        self, parameters: Tensor, features: Tensor, mask: Tensor | None, dropout: Tensor | None = None
+        self,
+        parameters: Tensor,
+        features: Mapping[str, Tensor],
+        mask: Tensor | None,
+        dropout: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Returns logits (R, B, T, K) per task for ``parameters`` (R, P) and features (B, T, D)."""
+        """Returns logits (R, B, T, K) per task for ``parameters`` (R, P), features (B, T, D) per stream."""
         pieces = self._pieces()
-        lengths = [len(attends) for attends in pieces]
+        lengths = [len(runs) for runs in pieces]
         rows, active = torch.split(parameters, lengths), torch.split(self.active, lengths)
         factors = torch.split(dropout, lengths) if dropout is not None else [None] * len(pieces)
         parts = [
-            self._forward(attends, rows[index], active[index], features, mask, factors[index])
-            for index, attends in enumerate(pieces)
+            self._forward(runs, rows[index], active[index], features, mask, factors[index])
+            for index, runs in enumerate(pieces)
         ]
         return {task: torch.cat([part[task] for part in parts]) for task in parts[0]}
 
-    def _pieces(self) -> list[list[bool]]:
-        """Returns the replicas in pieces that run as one program each, as whether each uses attention.
+    def _pieces(self) -> list[list[Run]]:
+        """Returns the runs in pieces that are one program each.
 
         On a CPU a step costs its arithmetic, so replicas without attention run apart from those with it and
         do not compute it. On CUDA a step costs its launches, so there is one piece.
         """
-        attend = [run.attention for run in self.runs]
-        return [list(alike) for _, alike in groupby(attend)] if self.device.type == "cpu" else [attend]
+        if self.device.type != "cpu":
+            return [self.runs]
+        return [list(alike) for _, alike in groupby(self.runs, key=lambda run: run.attention)]
+
+    def reads(self, run: Run) -> list[bool]:
+        """Returns which of the stack's streams a run reads."""
+        return [not run.streams or name in run.streams for name in self.streams]
 
     def _forward(
         self,
-        attends: Sequence[bool],
+        runs: Sequence[Run],
         parameters: Tensor,
         active: Tensor,
-        features: Tensor,
+        features: Mapping[str, Tensor],
         mask: Tensor | None,
         dropout: Tensor | None,
     ) -> dict[str, Tensor]:
         """Returns logits of neighbouring replicas; all arguments but features and mask are theirs."""
+        attends = {run.attention for run in runs}
         body = self.body if any(attends) else self.plain
-        attend = self.attend if len(set(attends)) > 1 else None
+        attend = self.attend if len(attends) > 1 else None
         sizes = [math.prod(shape) for shape in self.shapes.values()]
         pieces = torch.split(parameters, sizes, dim=1)
         named = {
             name: piece.view(len(piece), *shape)
             for (name, shape), piece in zip(self.shapes.items(), pieces, strict=True)
         }
-        x, x_axis = features, None
+        reads = [self.reads(run) for run in runs]
+        streams, x_axis = dict(features), None
         if self.project:
-            weight, bias = named["projection.weight"], named["projection.bias"]
-            x = F.linear(features, weight.flatten(0, 1), bias.flatten())
-            x = x.view(*features.shape[:2], *bias.shape)
-            x_axis = 2
+            streams, x_axis = self._projected(features, named, reads), 2
+        choice = None
+        if len(self.streams) > 1:
+            choice = torch.tensor(reads, device=self.device)
         own = {name: named[name] for name, _ in body.named_parameters()}
 
         def one(
-            part: dict[str, Tensor], x: Tensor, active: Tensor, attend: Tensor | None, dropout: Tensor | None
+            part: dict[str, Tensor],
+            x: dict[str, Tensor],
+            active: Tensor,
+            attend: Tensor | None,
+            dropout: Tensor | None,
+            choice: Tensor | None,
         ) -> dict[str, Tensor]:
-            logits: dict[str, Tensor] = functional_call(body, part, (x, mask, active, attend, dropout))
+            arguments = (x, mask, active, attend, dropout, choice)
+            logits: dict[str, Tensor] = functional_call(body, part, arguments)
             return logits
 
-        axes = (0, x_axis, 0, None if attend is None else 0, None if dropout is None else 0)
-        logits: dict[str, Tensor] = torch.vmap(one, in_dims=axes)(own, x, active, attend, dropout)
+        axes = (0, x_axis, 0, *(None if given is None else 0 for given in (attend, dropout, choice)))
+        logits: dict[str, Tensor] = torch.vmap(one, in_dims=axes)(
+            own, streams, active, attend, dropout, choice
+        )
         return logits
+
+    def _projected(
+        self, features: Mapping[str, Tensor], named: Mapping[str, Tensor], reads: Sequence[Sequence[bool]]
+    ) -> dict[str, Tensor]:
+        """Returns (B, T, R, P) of each stream; zeros for replicas that do not read it.
+
+        These take no part in the product, so that nothing in the stream reaches them or their gradients.
+        """
+        projected = {}
+        for index, name in enumerate(self.streams):
+            weight, bias = named[f"projection.{name}.weight"], named[f"projection.{name}.bias"]
+            readers = [row for row, read in enumerate(reads) if read[index]]
+            rows = torch.tensor(readers, dtype=torch.int64, device=self.device)
+            if len(readers) < len(reads):
+                weight, bias = weight.index_select(0, rows), bias.index_select(0, rows)
+            x = F.linear(features[name], weight.flatten(0, 1), bias.flatten())
+            x = x.view(*x.shape[:2], *bias.shape)
+            if len(readers) < len(reads):
+                everyone = x.new_zeros(*x.shape[:2], len(reads), x.shape[-1])
+                x = everyone.index_copy(2, rows, x)
+            projected[name] = x
+        return projected
 
     def step(
         self,
-        features: Tensor,
+        features: Mapping[str, Tensor],
         mask: Tensor | None,
         targets: Targets,
         objective: Objective,
@@ -216,14 +247,14 @@ class Stack:
         loss or gradient is not finite is left as it was before this step and never learns again.
 
         Args:
-            features: (B, T, D) float32, the same minibatch for all replicas.
+            features: per stream, (B, T, D) float32, the same minibatch for all replicas.
             mask: (B, T) float32 or None, as for ``Network``.
             targets: labels of the minibatch.
             objective: losses per task.
             has_label: (R,) bool, the minibatch holds a label of a task of the replica.
             lr_factor: factor of the schedule on every replica's learning rate.
         """
-        dropout = self.draw_dropout(len(features))
+        dropout = self.draw_dropout(windows_of(features))
         losses, gradient = self._gradient(
             self.program, features, mask, targets, objective, dropout, self.training.precision
         )
@@ -242,7 +273,7 @@ class Stack:
         return StepReport(losses, finite)
 
     def pass_gate(
-        self, features: Tensor, mask: Tensor | None, targets: Targets, objective: Objective
+        self, features: Mapping[str, Tensor], mask: Tensor | None, targets: Targets, objective: Objective
     ) -> None:
         """Compares a minibatch's gradients as training computes them with those of plain float32.
 
@@ -256,7 +287,7 @@ class Stack:
         dropout = None
         if any(run.dropout for run in self.runs):
             layers, width = self.body.trunk.dropout_shape
-            dropout = torch.ones(len(self), layers, len(features), width, device=self.device)
+            dropout = torch.ones(len(self), layers, windows_of(features), width, device=self.device)
         batch = (features, mask, targets, objective, dropout)
         plain = self._gradient(self._losses, *batch, "float32")[1]
         reduced = self._gradient(program, *batch, precision)[1]
@@ -265,7 +296,7 @@ class Stack:
     def _gradient(
         self,
         program: Program,
-        features: Tensor,
+        features: Mapping[str, Tensor],
         mask: Tensor | None,
         targets: Targets,
         objective: Objective,
@@ -283,7 +314,7 @@ class Stack:
     def _losses(
         self,
         parameters: Tensor,
-        features: Tensor,
+        features: Mapping[str, Tensor],
         mask: Tensor | None,
         targets: Targets,
         objective: Objective,
@@ -293,9 +324,10 @@ class Stack:
         """Returns losses (R, N) of a network that computes in ``dtype``."""
         # Cast by hand: autocast does not reach what vmap maps.
         mask, dropout = (None if x is None else x.to(dtype) for x in (mask, dropout))
-        logits = self.forward(parameters.to(dtype), features.to(dtype), mask, dropout)
+        streams = {name: x.to(dtype) for name, x in features.items()}
+        logits = self.forward(parameters.to(dtype), streams, mask, dropout)
         full = {task: values.float() for task, values in logits.items()}
-        losses = torch.vmap(lambda z: objective(z, targets))(full)
+        losses = objective.of_stack(full, targets)
         return torch.where(self.active, losses, 0.0)
 
     def _update(self, gradient: Tensor, learns: Tensor, lr_factor: float) -> None:

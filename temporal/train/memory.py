@@ -196,8 +196,8 @@ def _saved(
     The pass is over a minibatch of ``shape`` (B, T).
     """
     nowhere = torch.device("meta")
-    stack = Stack(sum(dims.values()), sizes, runs, training, nowhere)
-    features = torch.empty(*shape, sum(dims.values()), device=nowhere)
+    stack = Stack(dims, sizes, runs, training, nowhere)
+    features = {name: torch.empty(*shape, dim, device=nowhere) for name, dim in dims.items()}
     mask = torch.empty(shape, device=nowhere)
     parameters = stack.parameters.detach().requires_grad_()
     kept: dict[int, Tensor] = {}
@@ -209,7 +209,7 @@ def _saved(
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         logits = stack.forward(parameters, features, mask, stack.draw_dropout(shape[0]))
-    for given in (parameters, features, mask):
+    for given in (parameters, *features.values(), mask):
         kept.pop(given.untyped_storage()._cdata, None)
     # The losses keep some arrays of the size of the logits: probabilities, targets, masks.
     losses = 4 * sum(tensor.nbytes for tensor in logits.values())

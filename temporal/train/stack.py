@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 from stores import LabelSpec
 from stores.editions import Edition
 from stores.editions import edition as edition_named
-from temporal.data.bank import Bank, Split, Standardiser, minibatches
+from temporal.data.bank import Bank, Split
+from temporal.data.minibatch import Batch, minibatches
+from temporal.data.scaling import Standardisers
 from temporal.data.windows import Ints, Windows, cut, epoch_batches
 from temporal.inference import frames
 from temporal.inference.model import TrainedModel
 from temporal.metrics import Metrics, score, totals, unit_sums
+from temporal.models.network import build
 from temporal.registries import SAMPLERS, made
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
-from temporal.train.fused import Stack, build
+from temporal.train.fused import Stack
 from temporal.train.outcome import RunResult
 from temporal.train.resume import StateFile
 from temporal.train.sampling import Order
@@ -89,16 +92,20 @@ class StackTraining:
         runs: Sequence[Run],
         positions: Sequence[int],
         training: Training,
-        standardise: Standardiser,
+        standardise: Standardisers,
         deliver: Callable[[int, RunResult], None],
         stop_at: StopAt | None,
     ) -> None:
         self.stop_at = stop_at
-        self.bank, self.training, self.standardise, self.deliver = bank, training, standardise, deliver
+        self.bank, self.training, self.deliver = bank, training, deliver
+        self.streams = {run: bank.streams_of(run) for run in runs}
+        read = {name for names in self.streams.values() for name in names}
+        self.standardise = {name: standardise[name] for name in bank.feature_specs if name in read}
         self.device = bank.train.device
         self.tasks = tuple(task for task in TASKS if any(task in run.tasks for run in runs))
         self.sizes = {task: TASKS[task].size(bank.label_spec) for task in self.tasks}
-        self.stack = Stack(bank.train.dim, self.sizes, runs, training, self.device)
+        dims = {name: bank.train.dims[name] for name in self.standardise}
+        self.stack = Stack(dims, self.sizes, runs, training, self.device)
         self.states = [_State(position) for position in positions]
         self.epoch = 0
         self.windows, self.validation_windows = (
@@ -109,7 +116,10 @@ class StackTraining:
         self.order: Order = made("sampler", SAMPLERS, training.sampler)(
             self.windows, bank.train, self.tasks, bank.label_spec
         )
-        self.labelled = _labelled_windows(bank.train, self.windows, self.tasks)
+        self.labelled = {
+            names: _labelled_windows(bank.train, self.windows, self.tasks, names)
+            for names in set(self.streams.values())
+        }
         self.rules = rules_of(bank.label_spec)
         self.labels = {task: bank.validation.labels[TASKS[task].array].cpu().numpy() for task in self.tasks}
 
@@ -175,13 +185,15 @@ class StackTraining:
         pieces = epoch_batches(self.windows, order, self.training.batch_size, seed, epoch)
         steps = len(pieces)
         sums = torch.zeros(len(self.stack), len(self.tasks), device=self.device)
-        seen = np.zeros(len(self.tasks))
+        seen = np.zeros((len(self.stack), len(self.tasks)))
+        read = [self.streams[run] for run in self.stack.runs]
         failed_step = torch.zeros(len(self.stack), dtype=torch.int64, device=self.device)
         active = self.stack.active.cpu().numpy()
         gathered = minibatches(self.bank.train, self.windows, pieces, self.standardise)
         for index, (chosen, batch) in enumerate(zip(pieces, gathered, strict=True)):
-            present = self.labelled[:, chosen].any(1)
-            targets = gather_targets(self.bank.train, batch.rows, batch.usable, self.sizes)
+            held = {names: self.labelled[names][:, chosen].any(1) for names in set(read)}
+            present = np.stack([held[names] for names in read])
+            targets = gather_targets(self.bank.train, batch.rows, self._usable(batch), self.sizes)
             has_label = torch.from_numpy((active & present).any(1)).to(self.device)
             factor = lr_factor(
                 (epoch - 1) * steps + index,
@@ -202,6 +214,13 @@ class StackTraining:
                 state.failure = f"loss or gradient not finite at {where}: lower lr or check the features"
                 state.failed_step = failed
         return sums.double().cpu().numpy() / np.maximum(seen, 1.0)
+
+    def _usable(self, batch: Batch) -> torch.Tensor:
+        """Returns (B, T) bool, or (R, B, T) if replicas read different streams: frames of use to the loss."""
+        read = [self.streams[run] for run in self.stack.runs]
+        if len(set(read)) == 1:
+            return batch.usable(read[0])
+        return torch.stack([batch.usable(names) for names in read])
 
     def _validate(self, epoch: int, losses: NDArray[np.float64]) -> None:
         parameters = self.stack.parameters
@@ -281,14 +300,16 @@ class StackTraining:
         """Returns the best weights as a network that has the run's own parts and nothing else."""
         run, bank = self.stack.runs[row], self.bank
         sizes = {task: self.sizes[task] for task in run.tasks}
-        network = build(bank.train.dim, sizes, self.training, attention=run.attention)
+        names = self.streams[run]
+        dims = {name: bank.train.dims[name] for name in names}
+        network = build(dims, sizes, self.training, attention=run.attention)
         weights = self.stack.best_weights(row)
         network.load_state_dict({name: weights[name] for name in network.state_dict()})
         thresholds = {task: (0.5,) * size for task, size in sizes.items() if TASKS[task].metric == "binary"}
         return TrainedModel(
             network,
-            (bank.reduction or self.standardise).to("cpu"),
-            bank.feature_spec,
+            {name: (bank.reduction or self.standardise)[name].to("cpu") for name in names},
+            {name: bank.feature_specs[name] for name in names},
             bank.label_spec,
             run,
             self.training,
@@ -296,12 +317,14 @@ class StackTraining:
         )
 
 
-def _labelled_windows(split: Split, windows: Windows, tasks: Sequence[str]) -> NDArray[np.bool_]:
-    """Returns (N, W) bool: the window holds a label of the task that the loss may use."""
+def _labelled_windows(
+    split: Split, windows: Windows, tasks: Sequence[str], streams: Sequence[str]
+) -> NDArray[np.bool_]:
+    """Returns (N, W) bool: the window holds a label that the loss of a run on ``streams`` may use."""
     table = np.zeros((len(tasks), len(windows)), dtype=bool)
     ends: Ints = windows.start + windows.frames
     for row, task in enumerate(tasks):
-        usable = split.usable(TASKS[task]).cpu().numpy().reshape(split.frames, -1).any(1)
+        usable = split.usable(TASKS[task], streams).cpu().numpy().reshape(split.frames, -1).any(1)
         before = np.concatenate([[0], np.cumsum(usable)])
         table[row] = before[ends] > before[windows.start]
     return table

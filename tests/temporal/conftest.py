@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from stores.testing import feature_spec, label_spec
-from temporal import Bank, Split
+from temporal import Bank, Split, Stream
+from temporal.data.scaling import identity, statistics
 from temporal.settings import Training
 
 DIM = 6
@@ -29,16 +32,34 @@ def make_split(frames, seed, dim=DIM, missing=0.1):
     return Split(
         tuple(f"clip{i}" for i in range(len(frames))),
         (0, *np.cumsum(frames).tolist()),
-        torch.from_numpy(features),
-        torch.from_numpy(valid),
+        {"face": Stream(torch.from_numpy(features), torch.from_numpy(valid))},
         {name: torch.from_numpy(values.copy()) for name, values in labels.items()},
+    )
+
+
+def plain(dim=DIM):
+    """Features as they are."""
+    return {"face": identity(dim)}
+
+
+def scaled(split):
+    """Features standardised by the statistics of ``split``."""
+    return {name: statistics(split, name) for name in split.streams}
+
+
+def with_features(split, features, valid=None):
+    """The split with other features, and other valid frames if given."""
+    stream = split.streams["face"]
+    return replace(
+        split,
+        streams={"face": replace(stream, features=features, valid=stream.valid if valid is None else valid)},
     )
 
 
 @pytest.fixture(scope="session")
 def bank():
     spec = feature_spec(DIM, "float32")
-    return Bank(make_split([40, 9, 33, 25], 1), make_split([30, 7], 2), spec, label_spec())
+    return Bank(make_split([40, 9, 33, 25], 1), make_split([30, 7], 2), {"face": spec}, label_spec())
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_a_stack_takes_the_bank_and_its_minibatch_once_and_a_replica_for_each_ru
     assert plain.shared == 4 * 50 * 32 * (2 + 3 * 4)
     assert footprint([run] * 9, TRAINING, shapes_of()) == plain
     assert footprint([run], TRAINING, shapes_of(), place="store").bank == 1150 * 22
-    weights = Stack(32, {"V": 1, "AU": 12}, [run], TRAINING, CPU).parameters
+    weights = Stack({"face": 32}, {"V": 1, "AU": 12}, [run], TRAINING, CPU).parameters
     assert plain.replica > memory.HEAP * memory.STATE * weights.nbytes
     longer = footprint([run], replace(TRAINING, window=100), shapes_of())
     assert longer.shared == 2 * plain.shared

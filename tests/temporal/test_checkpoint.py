@@ -28,12 +28,12 @@ def result(bank):
 def clip(bank, index=0):
     split = bank.validation
     first, end = split.offsets[index : index + 2]
-    return split.features[first:end].numpy(), split.valid[first:end].numpy()
+    return split.streams["face"].features[first:end].numpy(), split.valid[first:end].numpy()
 
 
 def test_a_saved_model_predicts_what_it_predicted_in_training(bank, result, tmp_path):
     temporal.save(result, tmp_path)
-    model = temporal.load(tmp_path, bank.feature_spec)
+    model = temporal.load(tmp_path, bank.feature_specs["face"])
     assert (model.run, model.training, model.label_spec) == (
         result.run,
         result.model.training,
@@ -59,7 +59,7 @@ def test_features_of_missing_crops_do_not_matter(bank, result):
 
 def test_a_wrong_feature_spec_is_refused_naming_both(bank, result, tmp_path):
     temporal.save(result, tmp_path)
-    other = replace(bank.feature_spec, weights="imagenet1k_v2")
+    other = replace(bank.feature_specs["face"], weights="imagenet1k_v2")
     with pytest.raises(SpecMismatch, match=r"weights: model 'rendered', features 'imagenet1k_v2'"):
         temporal.load(tmp_path, other)
 
@@ -95,10 +95,11 @@ def test_a_checkpoint_that_does_not_fit_its_config_is_refused(result, tmp_path):
     edit(tmp_path, training={**config["training"], "channels": 6})
     with pytest.raises(StoreError, match="size mismatch"):
         temporal.load(tmp_path)
-    edit(tmp_path, training=config["training"], feature_digest="0" * 64)
+    face = {"face": {**config["streams"]["face"], "feature_digest": "0" * 64}}
+    edit(tmp_path, training=config["training"], streams=face)
     with pytest.raises(StoreError, match="digest"):
         temporal.load(tmp_path)
-    edit(tmp_path, version=2)
+    edit(tmp_path, version=1)
     with pytest.raises(FormatVersionError, match="update"):
         temporal.load(tmp_path)
 

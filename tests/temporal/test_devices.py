@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import scaled, with_features
 
 import temporal
-from temporal.data.bank import statistics
 from temporal.settings import ATTENTIONS, MODELS, Run, Training
 from temporal.train.resume import StateFile
 
@@ -30,7 +30,9 @@ def on(device, bank):
 
     def there(split):
         labels = {name: values.to(device) for name, values in split.labels.items()}
-        return replace(split, features=split.features.to(device), valid=split.valid.to(device), labels=labels)
+        face = split.streams["face"]
+        moved = with_features(split, face.features.to(device), face.valid.to(device))
+        return replace(moved, labels=labels)
 
     return replace(bank, train=there(bank.train), validation=there(bank.validation))
 
@@ -133,6 +135,6 @@ def test_a_killed_training_goes_on_from_its_state_on_its_own_device(here, tmp_pa
 
 
 def test_statistics_are_those_of_the_cpu(here, bank):
-    found, expected = statistics(here.train), statistics(bank.train)
+    found, expected = scaled(here.train)["face"], scaled(bank.train)["face"]
     torch.testing.assert_close(found.mean.cpu(), expected.mean)
     torch.testing.assert_close(found.std.cpu(), expected.std)

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import plain, with_features
 from tiny_stacks import RUNS, SIZES, TINY
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from temporal.data.bank import Standardiser, minibatches
+from temporal.data.minibatch import minibatches
 from temporal.data.windows import batches, cut, epoch_order
 from temporal.inference import frames
 from temporal.settings import ATTENTIONS, MODELS
@@ -24,7 +25,8 @@ CUDA = torch.device("cuda", 0)
 
 def moved(split, device):
     labels = {name: values.to(device) for name, values in split.labels.items()}
-    return replace(split, features=split.features.to(device), valid=split.valid.to(device), labels=labels)
+    face = split.streams["face"]
+    return replace(with_features(split, face.features.to(device), face.valid.to(device)), labels=labels)
 
 
 @pytest.fixture
@@ -39,16 +41,15 @@ def pretended(monkeypatch):
 def step_and_predict(bank, training, device):
     """Two epochs of a stack that shrinks, and its predictions: (R, F, K) per task."""
     train, validation = moved(bank.train, device), moved(bank.validation, device)
-    dim = bank.feature_spec.dim
-    stack = Stack(dim, SIZES, RUNS, training, device)
-    standardise = Standardiser(torch.zeros(dim), torch.ones(dim)).to(device)
+    stack = Stack(bank.train.dims, SIZES, RUNS, training, device)
+    standardise = {"face": plain()["face"].to(device)}
     target = objective(train, bank.label_spec, training)
     windows = cut(train.offsets, training.window, training.hop)
     pieces = batches(epoch_order(len(windows), 0, 1), training.batch_size)
     for staying in ([0, 1, 2], [0, 2]):
         stack.keep(staying)
         for batch in minibatches(train, windows, pieces, standardise):
-            targets = gather_targets(train, batch.rows, batch.usable, SIZES)
+            targets = gather_targets(train, batch.rows, batch.usable(), SIZES)
             everyone = torch.ones(len(stack), dtype=torch.bool, device=device)
             report = stack.step(batch.features, batch.mask, targets, target, everyone, 0.5)
             assert (report.losses.device, report.finite.device) == (device, device)

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import scaled
 
-from temporal.data.bank import gather, statistics
+from temporal.data.minibatch import gather
 from temporal.data.windows import batches, cut, epoch_order
 from temporal.settings import Run
 from temporal.train.fused import Stack
@@ -21,9 +22,9 @@ MIXED = [
 
 def run_steps(bank, training, runs, steps, sizes=SIZES, *, spoil=None):
     """Trains a stack; ``spoil(stack, step)`` may interfere before each step."""
-    stack = Stack(bank.feature_spec.dim, sizes, runs, training, torch.device("cpu"))
+    stack = Stack(bank.train.dims, sizes, runs, training, torch.device("cpu"))
     windows = cut(bank.train.offsets, training.window, training.hop)
-    standardise = statistics(bank.train)
+    standardise = scaled(bank.train)
     target = objective(bank.train, bank.label_spec, training)
     order = [
         c for epoch in range(steps) for c in batches(epoch_order(len(windows), 0, epoch), training.batch_size)
@@ -32,7 +33,7 @@ def run_steps(bank, training, runs, steps, sizes=SIZES, *, spoil=None):
         if spoil is not None:
             spoil(stack, step)
         batch = gather(bank.train, windows, chosen, standardise)
-        targets = gather_targets(bank.train, batch.rows, batch.usable, sizes)
+        targets = gather_targets(bank.train, batch.rows, batch.usable(), sizes)
         has_label = torch.ones(len(stack), dtype=torch.bool)
         stack.step(batch.features, batch.mask, targets, target, has_label, 1.0)
     stack.remember(range(len(stack)))
@@ -50,13 +51,13 @@ def test_every_replica_equals_the_same_run_trained_alone(bank, tiny, projection,
         ours, theirs = together.best_weights(row), alone.best_weights(0)
         worst = max((ours[name] - theirs[name]).abs().max().item() for name in theirs)
         assert worst <= 1e-5
-        moved = Stack(bank.feature_spec.dim, SIZES, [run], tiny, torch.device("cpu")).best_weights(0)
+        moved = Stack(bank.train.dims, SIZES, [run], tiny, torch.device("cpu")).best_weights(0)
         assert max((theirs[name] - moved[name]).abs().max().item() for name in theirs) > 0.02
 
 
 def test_one_program_for_all_equals_one_per_use_of_attention(bank, tiny, monkeypatch):
     apart = run_steps(bank, tiny, MIXED, 20)
-    monkeypatch.setattr(Stack, "_pieces", lambda stack: [[run.attention for run in stack.runs]])
+    monkeypatch.setattr(Stack, "_pieces", lambda stack: [stack.runs])
     together = run_steps(bank, tiny, MIXED, 20)  # as on CUDA
     assert (apart.parameters - together.parameters).abs().max().item() <= 1e-5
 
@@ -113,8 +114,8 @@ def test_a_minibatch_without_a_label_leaves_the_replica_untouched(bank, tiny):
         stack.steps.clone(),
     ]
     windows = cut(bank.train.offsets, tiny.window, tiny.hop)
-    batch = gather(bank.train, windows, epoch_order(len(windows), 0, 0)[:2], statistics(bank.train))
-    targets = gather_targets(bank.train, batch.rows, batch.usable, SIZES)
+    batch = gather(bank.train, windows, epoch_order(len(windows), 0, 0)[:2], scaled(bank.train))
+    targets = gather_targets(bank.train, batch.rows, batch.usable(), SIZES)
     target = objective(bank.train, bank.label_spec, tiny)
     has_label = torch.tensor([True, False, True, False, True])
     stack.step(batch.features, batch.mask, targets, target, has_label, 1.0)
@@ -126,7 +127,7 @@ def test_a_minibatch_without_a_label_leaves_the_replica_untouched(bank, tiny):
 @pytest.mark.parametrize(("name", "torchs"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
 def test_the_optimiser_equals_torch(tiny, name, torchs):
     run = Run(("V",), lr=1e-2, weight_decay=0.1)
-    stack = Stack(6, {"V": 1}, [run], replace(tiny, optimizer=name), torch.device("cpu"))
+    stack = Stack({"face": 6}, {"V": 1}, [run], replace(tiny, optimizer=name), torch.device("cpu"))
     reference = torch.nn.Parameter(stack.parameters[0].clone())
     optimiser = torchs([reference], lr=1e-2, weight_decay=0.1)
     for seed in range(20):
@@ -139,7 +140,7 @@ def test_the_optimiser_equals_torch(tiny, name, torchs):
 def test_each_replica_cuts_its_rate_where_torchs_plateau_schedule_does(tiny):
     runs = [Run(("V",), lr=lr) for lr in (1e-2, 1e-3, 1e-5, 1e-7)]
     training = replace(tiny, schedule="plateau", plateau_patience=2, plateau_factor=0.3, plateau_min_lr=1e-6)
-    stack = Stack(6, {"V": 1}, runs, training, torch.device("cpu"))
+    stack = Stack({"face": 6}, {"V": 1}, runs, training, torch.device("cpu"))
     optimisers = [torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=run.lr) for run in runs[:3]]
     schedules = [
         torch.optim.lr_scheduler.ReduceLROnPlateau(each, "max", factor=0.3, patience=2, min_lr=1e-6)

@@ -6,14 +6,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import scaled
 from tiny_stacks import RUNS, SIZES, TINY
 
 import temporal
-from temporal.data.bank import gather, statistics
+from temporal.data.minibatch import gather
 from temporal.data.windows import batches, cut, epoch_order
 from temporal.models import initialise
+from temporal.models.network import build
 from temporal.settings import ATTENTIONS, MODELS
-from temporal.train.fused import Stack, build
+from temporal.train.fused import Stack
 from temporal.train.targets import gather_targets, objective
 
 every = pytest.mark.parametrize(("model", "kind"), [(m, k) for m in MODELS for k in ATTENTIONS])
@@ -22,14 +24,14 @@ every = pytest.mark.parametrize(("model", "kind"), [(m, k) for m in MODELS for k
 @pytest.fixture(scope="module")
 def train(bank):
     """Returns a function that trains a stack on the same minibatches, gathered once, for some steps."""
-    windows, standardise = cut(bank.train.offsets, TINY.window, TINY.hop), statistics(bank.train)
+    windows, standardise = cut(bank.train.offsets, TINY.window, TINY.hop), scaled(bank.train)
     target, minibatches = objective(bank.train, bank.label_spec, TINY), []
     for chosen in batches(epoch_order(len(windows), 0, 1), TINY.batch_size):
         batch = gather(bank.train, windows, chosen, standardise)
-        minibatches.append((batch, gather_targets(bank.train, batch.rows, batch.usable, SIZES)))
+        minibatches.append((batch, gather_targets(bank.train, batch.rows, batch.usable(), SIZES)))
 
     def train(training, runs, steps, sizes=SIZES, spoil=None):
-        stack = Stack(bank.feature_spec.dim, sizes, runs, training, torch.device("cpu"))
+        stack = Stack(bank.train.dims, sizes, runs, training, torch.device("cpu"))
         for step in range(steps):
             if step == spoil:
                 stack.parameters[0, 3] = torch.nan
@@ -110,7 +112,7 @@ def learns(name, run, kind):
 def test_a_loaded_model_predicts_what_it_predicted_in_training(bank, tmp_path, model, kind):
     result = temporal.fit(bank, RUNS[:2], settings(model, kind))[0]
     temporal.save(result, tmp_path)
-    loaded = temporal.load(tmp_path, bank.feature_spec)
+    loaded = temporal.load(tmp_path, bank.feature_specs["face"])
     assert loaded.training == settings(model, kind)
     for task, values in loaded.predict(*clip(bank)).items():
         np.testing.assert_allclose(values, result.predictions["clip0"][task], atol=1e-5)
@@ -124,7 +126,7 @@ def fitted(bank):
 @every
 def test_a_loaded_model_predicts_the_same_bits(bank, fitted, tmp_path, model, kind):
     training, sizes = settings(model, kind), {task: SIZES[task] for task in RUNS[0].tasks}
-    network = build(bank.feature_spec.dim, sizes, training, attention=True)
+    network = build(bank.train.dims, sizes, training, attention=True)
     initialise(network, 3)
     saved = replace(fitted.model, network=network, training=training)
     temporal.save(replace(fitted, model=saved), tmp_path)
@@ -134,13 +136,13 @@ def test_a_loaded_model_predicts_the_same_bits(bank, fitted, tmp_path, model, ki
 
 def clip(bank):
     split = bank.validation
-    return split.features[: split.offsets[1]].numpy(), split.valid[: split.offsets[1]].numpy()
+    return split.streams["face"].features[: split.offsets[1]].numpy(), split.valid[: split.offsets[1]].numpy()
 
 
 def test_dropout_factors_have_the_shape_that_the_model_asks_for_and_come_from_each_run_alone():
     for model in MODELS:
-        stack = Stack(6, SIZES, RUNS, settings(model, "scalar"), torch.device("cpu"))
-        alone = Stack(6, SIZES, RUNS[1:2], settings(model, "scalar"), torch.device("cpu"))
+        stack = Stack({"face": 6}, SIZES, RUNS, settings(model, "scalar"), torch.device("cpu"))
+        alone = Stack({"face": 6}, SIZES, RUNS[1:2], settings(model, "scalar"), torch.device("cpu"))
         factors = stack.draw_dropout(3)
         assert factors.shape == (3, stack.body.trunk.dropout_shape[0], 3, 8)
         assert torch.equal(factors[0], torch.ones_like(factors[0]))

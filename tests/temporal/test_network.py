@@ -5,15 +5,15 @@ import torch
 from torch import nn
 
 from temporal.models import initialise
+from temporal.models.network import build
 from temporal.settings import ATTENTIONS, MODELS, Training
-from temporal.train.fused import build
 
 SIZES = {"V": 1, "A": 1, "AU": 3, "EXPR": 4}
 TINY = Training(channels=8, levels=2, kernel_size=3, projection=4, attention_heads=2)
 
 
 def network(model, kind, sizes=SIZES, *, attention=True, seed=0):
-    built = build(6, sizes, replace(TINY, model=model, attention=kind), attention=attention)
+    built = build({"face": 6}, sizes, replace(TINY, model=model, attention=kind), attention=attention)
     initialise(built, seed)
     return built
 

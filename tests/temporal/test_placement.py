@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import scaled, with_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,8 +16,9 @@ import temporal
 from stores.errors import ConfigError
 from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 from temporal.data import placement
-from temporal.data.bank import centred, minibatches, statistics
+from temporal.data.minibatch import minibatches
 from temporal.data.placement import HostFeatures, StoreFeatures, choose, free_memory, read_ahead
+from temporal.data.scaling import centred
 from temporal.data.windows import batches, cut, epoch_order
 from temporal.settings import Run, Training
 
@@ -49,8 +51,8 @@ def elsewhere(bank, kind, features):
 
     def moved(split):
         if kind == "host":
-            return replace(split, features=HostFeatures(split.features, CPU))
-        return replace(split, features=StoreFeatures(features, split.clips, split.offsets, CPU))
+            return with_features(split, HostFeatures(split.streams["face"].features, CPU))
+        return with_features(split, StoreFeatures(features, split.clips, split.offsets, CPU))
 
     return replace(bank, train=moved(bank.train), validation=moved(bank.validation))
 
@@ -62,17 +64,18 @@ def test_batches_are_the_same_bit_for_bit_wherever_the_features_lie(pairs, kind,
     other = elsewhere(plain, kind, pair[0])
     windows = cut(plain.train.offsets, 24, 15)
     pieces = list(batches(epoch_order(len(windows), 0, 1), 3))
-    assert torch.equal(centred(plain.train).centres, centred(other.train).centres)
-    maps = [statistics(bank.train) for bank in (plain, other)]
-    assert torch.equal(maps[0].mean, maps[1].mean)
-    assert torch.equal(maps[0].std, maps[1].std)
+    first, second = (centred(bank.train).streams["face"].centres for bank in (plain, other))
+    assert torch.equal(first, second)
+    maps = [scaled(bank.train) for bank in (plain, other)]
+    assert torch.equal(maps[0]["face"].mean, maps[1]["face"].mean)
+    assert torch.equal(maps[0]["face"].std, maps[1]["face"].std)
     ours, theirs = (
         list(minibatches(bank.train, windows, pieces, linear))
         for bank, linear in zip((plain, other), maps, strict=True)
     )
     for a, b in zip(ours, theirs, strict=True):
-        assert a.features.numpy().tobytes() == b.features.numpy().tobytes()
-        assert torch.equal(a.usable, b.usable)
+        assert a.features["face"].numpy().tobytes() == b.features["face"].numpy().tobytes()
+        assert torch.equal(a.usable(), b.usable())
         assert torch.equal(a.rows, b.rows)
         assert (a.mask is None) == (b.mask is None)
 
@@ -81,7 +84,7 @@ def test_batches_are_the_same_bit_for_bit_wherever_the_features_lie(pairs, kind,
 def test_training_gives_the_same_bytes_wherever_the_features_lie(pairs, tmp_path, settings):
     training, pair = replace(TINY, **settings), pairs["hdf5"]
     banks = [temporal.load_bank(*pair, placement=p, folder=tmp_path) for p in ("device", "host", "store")]
-    assert isinstance(banks[2].train.features, StoreFeatures)
+    assert isinstance(banks[2].train.streams["face"].features, StoreFeatures)
     if "pca" not in settings:  # which is loaded anew, and on a CPU host memory is the device's
         banks.append(elsewhere(banks[0], "host", pair[0]))
     first, *others = (temporal.fit(bank, RUNS, training) for bank in banks)
@@ -102,9 +105,9 @@ def test_batches_on_a_gpu_are_the_same_wherever_the_features_lie(pairs, kind):
     )
     windows = cut(plain.train.offsets, 24, 15)
     pieces = list(batches(epoch_order(len(windows), 0, 1), 3))
-    linear = statistics(plain.train)
+    linear = scaled(plain.train)
     ours, theirs = (list(minibatches(bank.train, windows, pieces, linear)) for bank in (plain, other))
-    assert all(torch.equal(a.features, b.features) for a, b in zip(ours, theirs, strict=True))
+    assert all(torch.equal(a.features["face"], b.features["face"]) for a, b in zip(ours, theirs, strict=True))
 
 
 @settings(max_examples=30, deadline=None)
@@ -133,7 +136,7 @@ def _small_store(factory, kept=[]):  # noqa: B006  (one store for all examples)
 
 
 def test_what_was_fetched_is_not_overwritten_by_what_is_fetched_next(bank):
-    features = HostFeatures(bank.train.features, CPU)
+    features = HostFeatures(bank.train.streams["face"].features, CPU)
     first = features[torch.tensor([[0, 1]])]
     kept = first.clone()
     features[torch.tensor([[5, 6]])]
@@ -221,14 +224,15 @@ CHILD = r"""
 import re, sys
 import stores, temporal, torch
 from pathlib import Path
-from temporal.data.bank import minibatches, statistics
+from temporal.data.minibatch import minibatches
+from temporal.data.scaling import statistics
 from temporal.data.windows import batches, cut, epoch_order
 torch.set_num_threads(1)
 
 def peak_after(labels):
     folder = Path(sys.argv[1])
     bank = temporal.load_bank(stores.open(folder / "f"), stores.open(folder / labels), placement="store")
-    linear = statistics(bank.train)
+    linear = {"face": statistics(bank.train, "face")}
     windows = cut(bank.train.offsets, 100, 100)
     for batch in minibatches(bank.train, windows, batches(epoch_order(len(windows), 0, 1), 4), linear):
         pass

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 import temporal
 from temporal.models import initialise
+from temporal.models.network import build
 from temporal.settings import Run
-from temporal.train.fused import build
 
 SIZES = {"V": 1, "A": 1, "AU": 12, "EXPR": 7}
 ARRAYS = {"V": "valence", "A": "arousal", "AU": "au", "EXPR": "expression"}
@@ -38,7 +38,7 @@ def stack_windows(x, windows):
     for row, (start, end) in enumerate(windows):
         batch[row, : end - start] = x[start:end]
         mask[row, : end - start] = 1
-    return batch, mask
+    return {"face": batch}, mask
 
 
 def ccc(y, p):
@@ -64,11 +64,13 @@ def joined(outputs, windows):
 def plain_loop(bank, run, training):
     """Returns the loss and the score of every epoch, and the weights of the best one."""
     train, validation = bank.train, bank.validation
-    seen = train.features[train.valid]
+    seen = train.streams["face"].features[train.valid]
     mean, std = seen.mean(0), seen.std(0, correction=0)
-    scaled = {id(s): (s.features - mean) / std * s.valid[:, None] for s in (train, validation)}
+    scaled = {
+        id(s): (s.streams["face"].features - mean) / std * s.valid[:, None] for s in (train, validation)
+    }
     sizes = {t: SIZES[t] for t in run.tasks}
-    model = build(train.features.shape[1], sizes, training, attention=run.attention)
+    model = build(train.dims, sizes, training, attention=run.attention)
     initialise(model, run.seed)
     optimiser = torch.optim.AdamW(model.parameters(), lr=run.lr, weight_decay=run.weight_decay)
     windows = windows_of(train, training.window, training.hop)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import scaled, with_features
 from sklearn.decomposition import PCA
 
 import stores
@@ -12,8 +13,8 @@ import temporal
 from stores.errors import ConfigError, StoreError
 from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 from temporal.data import reduction
-from temporal.data.bank import centred, rows_of_clips, statistics
 from temporal.data.reduction import fit_axes, prepared
+from temporal.data.scaling import centred, rows_of_clips, statistics
 from temporal.settings import Run, Training
 
 SPEC = feature_spec(8)
@@ -31,7 +32,7 @@ def pair(tmp_path):
 
 
 def valid_rows(split):
-    rows = torch.cat([x[split.valid[rows]] for _, rows, x in rows_of_clips(split)])
+    rows = torch.cat([x[split.valid[rows]] for _, rows, x in rows_of_clips(split, "face")])
     return rows.double().numpy()
 
 
@@ -43,7 +44,7 @@ def names(folder):
 @pytest.mark.parametrize("centre", [True, False])
 def test_axes_are_those_of_scikit_learn(bank, standardise, centre):
     split = centred(bank.train) if centre else bank.train
-    found = fit_axes(split, standardise=standardise)
+    found = fit_axes(split, "face", standardise=standardise)
     x = valid_rows(split)
     x = (x - x.mean(0)) / (x.std(0) if standardise else 1.0)
     expected = PCA(svd_solver="full").fit(x)
@@ -55,16 +56,16 @@ def test_axes_are_those_of_scikit_learn(bank, standardise, centre):
 
 
 def test_many_blocks_give_the_axes_of_one(bank, monkeypatch):
-    whole = fit_axes(bank.train, standardise=True)
+    whole = fit_axes(bank.train, "face", standardise=True)
     monkeypatch.setattr(reduction, "BLOCK", 8)
-    pieces = fit_axes(bank.train, standardise=True)
+    pieces = fit_axes(bank.train, "face", standardise=True)
     torch.testing.assert_close(whole.explained_variance, pieces.explained_variance, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(whole.components, pieces.components, rtol=0, atol=1e-4)
 
 
 def test_reduced_features_have_a_mean_variance_of_one_and_are_not_whitened(bank):
-    axes = fit_axes(bank.train, standardise=True)
-    reduced = axes.first(3)(bank.train.features, bank.train.valid)
+    axes = fit_axes(bank.train, "face", standardise=True)
+    reduced = axes.first(3)(bank.train.streams["face"].features, bank.train.valid)
     assert not reduced[~bank.train.valid].any()
     variances = reduced[bank.train.valid].var(0)
     assert variances.mean().item() == pytest.approx(1.0, rel=1e-4)
@@ -74,28 +75,28 @@ def test_reduced_features_have_a_mean_variance_of_one_and_are_not_whitened(bank)
 
 def test_the_axes_never_see_a_validation_frame(bank):
     training = Training(pca=3)
-    other = replace(bank.validation, features=1e3 * torch.randn_like(bank.validation.features))
+    other = with_features(bank.validation, 1e3 * torch.randn_like(bank.validation.streams["face"].features))
     first, second = (prepared(b, training)[0] for b in (bank, replace(bank, validation=other)))
-    assert torch.equal(first.reduction.components, second.reduction.components)
-    assert torch.equal(first.reduction.mean, second.reduction.mean)
-    assert torch.equal(first.train.features, second.train.features)
+    assert torch.equal(first.reduction["face"].components, second.reduction["face"].components)
+    assert torch.equal(first.reduction["face"].mean, second.reduction["face"].mean)
+    assert torch.equal(first.train.streams["face"].features, second.train.streams["face"].features)
 
 
 def test_neither_crops_that_are_missing_nor_their_features_change_the_axes(bank):
     split = bank.train
-    spoilt = torch.where(split.valid[:, None], split.features, 1e6)
-    first, second = (fit_axes(s, standardise=True) for s in (split, replace(split, features=spoilt)))
+    spoilt = torch.where(split.valid[:, None], split.streams["face"].features, 1e6)
+    first, second = (fit_axes(s, "face", standardise=True) for s in (split, with_features(split, spoilt)))
     assert torch.equal(first.components, second.components)
 
 
 def test_centred_features_have_no_mean_over_the_valid_frames_of_any_clip(bank):
     split = centred(bank.train)
-    for _, rows, x in rows_of_clips(split):
+    for _, rows, x in rows_of_clips(split, "face"):
         valid = split.valid[rows]
         assert x[valid].mean(0).abs().max() < 1e-5
-        plain = bank.train.features[rows][valid]
+        plain = bank.train.streams["face"].features[rows][valid]
         torch.testing.assert_close(x[valid], plain - plain.mean(0), rtol=0, atol=1e-5)
-    assert split.centres.shape == (4, 6)
+    assert split.streams["face"].centres.shape == (4, 6)
 
 
 def test_a_store_of_reduced_features_is_made_once_and_lies_beside_the_features(pair, tmp_path):
@@ -105,17 +106,19 @@ def test_a_store_of_reduced_features_is_made_once_and_lies_beside_the_features(p
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     second, _ = prepared(temporal.load_bank(*pair), training)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == made
-    assert torch.equal(first.train.features, second.train.features)
+    assert torch.equal(first.train.streams["face"].features, second.train.streams["face"].features)
     axes, store = (name for name in names(tmp_path) if name.startswith("f."))
     assert axes.startswith("f.axes-")
     assert store.startswith("f.pca3-")
-    assert (linear.dim, first.train.dim) == (3, 3)
+    assert (linear["face"].dim, first.train.dims) == (3, {"face": 3})
     kept = stores.open(tmp_path / store)
     assert (kept.spec.dim, kept.spec.stream, kept.spec.dtype) == (3, f"{SPEC.stream}.pca3", "float32")
     assert stores.verify(kept.path).ok
     in_memory, _ = prepared(replace(bank, origin=None), training)
-    assert torch.equal(in_memory.train.features, first.train.features)
-    assert torch.equal(in_memory.validation.features, first.validation.features)
+    assert torch.equal(in_memory.train.streams["face"].features, first.train.streams["face"].features)
+    assert torch.equal(
+        in_memory.validation.streams["face"].features, first.validation.streams["face"].features
+    )
 
 
 def test_what_the_axes_were_fitted_on_is_kept_with_them(pair, tmp_path):
@@ -151,11 +154,11 @@ def test_stale_axes_are_never_used_and_new_ones_are_made(pair, tmp_path):
     before, _ = prepared(temporal.load_bank(*pair), training)
     pair[0].write("a", feature_arrays(30, SPEC, 99), {})
     after, _ = prepared(temporal.load_bank(*pair), training)
-    assert not torch.equal(before.reduction.components, after.reduction.components)
+    assert not torch.equal(before.reduction["face"].components, after.reduction["face"].components)
     assert len(list(tmp_path.glob("f.axes-*"))) == len(list(tmp_path.glob("f.pca3-*"))) == 2
     fresh, _ = prepared(replace(temporal.load_bank(*pair), origin=None), training)
-    assert torch.equal(fresh.reduction.components, after.reduction.components)
-    assert torch.equal(fresh.train.features, after.train.features)
+    assert torch.equal(fresh.reduction["face"].components, after.reduction["face"].components)
+    assert torch.equal(fresh.train.streams["face"].features, after.train.streams["face"].features)
 
 
 def test_a_validation_clip_that_changed_is_reduced_again_by_the_same_axes(pair, tmp_path):
@@ -163,9 +166,11 @@ def test_a_validation_clip_that_changed_is_reduced_again_by_the_same_axes(pair, 
     before, _ = prepared(temporal.load_bank(*pair), training)
     pair[0].write("v", feature_arrays(25, SPEC, 99), {})
     after, _ = prepared(temporal.load_bank(*pair), training)
-    assert torch.equal(before.reduction.components, after.reduction.components)
-    assert torch.equal(before.train.features, after.train.features)
-    assert not torch.equal(before.validation.features, after.validation.features)
+    assert torch.equal(before.reduction["face"].components, after.reduction["face"].components)
+    assert torch.equal(before.train.streams["face"].features, after.train.streams["face"].features)
+    assert not torch.equal(
+        before.validation.streams["face"].features, after.validation.streams["face"].features
+    )
     assert len(list(tmp_path.glob("f.pca3-*"))) == 1
 
 
@@ -192,24 +197,28 @@ def test_fewer_frames_than_axes_are_refused(bank, tiny):
     few = torch.zeros_like(bank.train.valid)
     few[:4] = True
     with pytest.raises(ConfigError, match="5 axes were asked for, there are 4 axes"):
-        prepared(replace(bank, train=replace(bank.train, valid=few)), replace(tiny, pca=5))
+        prepared(
+            replace(bank, train=with_features(bank.train, bank.train.streams["face"].features, few)),
+            replace(tiny, pca=5),
+        )
 
 
 def test_more_axes_than_dimensions_are_refused(bank, tiny):
-    with pytest.raises(ConfigError, match="7 axes were asked for of features of 6 dimensions"):
+    with pytest.raises(ConfigError, match="7 axes were asked for of stream face of 6 dimensions"):
         temporal.fit(bank, [RUN], replace(tiny, pca=7))
 
 
 def test_one_bank_serves_every_setting_of_a_sweep_and_keeps_nothing_of_them(pair, tiny, caplog):
     caplog.set_level(logging.INFO)
     bank = temporal.load_bank(*pair)
-    raw = bank.train.features.clone()
+    raw = bank.train.streams["face"].features.clone()
     for settings in ({}, {"pca": 2}, {"centre": True}, {"standardise": False}, {"pca": 2, "centre": True}):
         (result,) = temporal.fit(bank, [RUN], replace(tiny, epochs=1, **settings))
         assert result.status == "done"
         assert math.isfinite(result.score)
-    assert torch.equal(bank.train.features, raw)
-    assert bank.train.centres is bank.reduction is None
+    assert torch.equal(bank.train.streams["face"].features, raw)
+    assert bank.train.streams["face"].centres is None
+    assert not bank.reduction
     assert caplog.text.count("fitting principal axes") == 2
 
 
@@ -244,7 +253,7 @@ def test_a_saved_model_predicts_from_features_as_extracted(
 def test_a_model_of_centred_features_does_not_care_for_an_offset_of_the_clip(bank, tiny):
     training = replace(tiny, epochs=1, centre=True)
     (result,) = temporal.fit(bank, [RUN], training)
-    features = bank.validation.features[:30].numpy()
+    features = bank.validation.streams["face"].features[:30].numpy()
     valid = bank.validation.valid[:30].numpy()
     plain, moved = (result.model.predict(features + offset, valid) for offset in (0.0, 5.0))
     np.testing.assert_allclose(plain["V"], moved["V"], atol=1e-4)
@@ -256,17 +265,17 @@ def test_a_checkpoint_whose_projection_does_not_fit_is_refused(bank, tiny, tmp_p
     (result,) = temporal.fit(bank, [RUN], replace(tiny, epochs=1, pca=3))
     temporal.save(result, tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    tensors["standardiser.components"] = tensors["standardiser.components"][:, :2].contiguous()
+    tensors["standardiser.face.components"] = tensors["standardiser.face.components"][:, :2].contiguous()
     save_file(tensors, tmp_path / "model.safetensors")
     with pytest.raises(StoreError, match=r"standardiser has shapes .*\(6, 2\).*expected .*\(6, 3\)"):
         temporal.load(tmp_path)
-    del tensors["standardiser.components"]
+    del tensors["standardiser.face.components"]
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(StoreError, match=r"standardiser\.components"):
+    with pytest.raises(StoreError, match=r"standardiser\.face\.components"):
         temporal.load(tmp_path)
 
 
 def test_statistics_do_not_depend_on_the_size_of_the_pieces(bank):
-    whole, pieces = statistics(bank.train), statistics(bank.train, chunk=3)
+    whole, pieces = scaled(bank.train)["face"], statistics(bank.train, "face", chunk=3)
     torch.testing.assert_close(whole.mean, pieces.mean, rtol=1e-6, atol=1e-7)
     torch.testing.assert_close(whole.std, pieces.std, rtol=1e-6, atol=0)

@@ -5,14 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import DIM, make_split
+from conftest import DIM, make_split, plain, with_features
 
 import stores
 from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
-from temporal import Bank, Split, load_bank
-from temporal.data.bank import centred, gather, identity, minibatches
+from temporal import Bank, Split, Stream, load_bank
+from temporal.data.minibatch import gather, minibatches
 from temporal.data.placement import HostFeatures, StoreFeatures
 from temporal.data.reduction import prepared
+from temporal.data.scaling import centred
 from temporal.data.windows import IMAGES_PER_WINDOW, batches, batches_alike, cut, epoch_batches, epoch_order
 from temporal.inference.frames import predict
 from temporal.models.multiscale_tcn import MultiScaleConv1d
@@ -70,41 +71,42 @@ def test_one_image_is_convolved_like_a_clip_of_one_padded_frame(causal, convolut
     torch.testing.assert_close(conv(x), conv(longer)[..., 20:21])
 
 
-def network(features, mask):
+def network(streams, mask):
     torch.manual_seed(3)
     tcn = TCN(DIM, [7, 7], 3, causal=False)
-    return {"EXPR": tcn(features.transpose(1, 2), mask).transpose(1, 2).unsqueeze(0)}
+    return {"EXPR": tcn(streams["face"].transpose(1, 2), mask).transpose(1, 2).unsqueeze(0)}
 
 
 def test_a_static_row_is_predicted_from_itself_alone():
     split = replace(make_split([5, 30, 4], 3), static=frozenset({1}))
     windows = cut(split.offsets, 12, 10, split.static)
-    whole = predict(network, split, windows, identity(DIM), 2)["EXPR"][0]
-    changed = split.features.clone()
+    whole = predict(network, split, windows, plain(DIM), 2)["EXPR"][0]
+    changed = split.streams["face"].features.clone()
     changed[5:35] = changed[5:35].flip(0)
-    turned = predict(network, replace(split, features=changed), windows, identity(DIM), 2)["EXPR"][0]
+    turned = predict(network, with_features(split, changed), windows, plain(DIM), 2)["EXPR"][0]
     # Missing rows stay where they are, so those that are there before and after are compared.
     both = split.valid[5:35] & split.valid[5:35].flip(0)
     torch.testing.assert_close(turned[5:35].flip(0)[both], whole[5:35][both])
     torch.testing.assert_close(turned[:5], whole[:5])
     # What a clip of one frame gets, the row of a shard gets.
-    single = Split(("one",), (0, 1), split.features[9:10], split.valid[9:10], {})
-    alone = predict(network, single, cut((0, 1), 12, 10), identity(DIM), 2)["EXPR"][0]
+    face = split.streams["face"]
+    single = Split(("one",), (0, 1), {"face": Stream(face.features[9:10], face.valid[9:10])}, {})
+    alone = predict(network, single, cut((0, 1), 12, 10), plain(DIM), 2)["EXPR"][0]
     torch.testing.assert_close(alone[0], whole[9])
 
 
 def test_a_batch_of_images_has_no_padding():
     split = replace(make_split([5, 30], 3), static=frozenset({1}))
     windows = cut(split.offsets, 12, 10, split.static)
-    batch = gather(split, windows, np.flatnonzero(windows.static), identity(DIM))
+    batch = gather(split, windows, np.flatnonzero(windows.static), plain(DIM))
     assert batch.mask is None
-    assert batch.features.shape == (30, 1, DIM)
+    assert batch.features["face"].shape == (30, 1, DIM)
 
 
 def test_a_table_is_trained_and_scored_on_static_and_moving_clips_together(tiny):
     train = replace(make_split([40, 90, 25], 1), static=frozenset({1}))
     validation = replace(make_split([30, 50], 2), static=frozenset({1}))
-    bank = Bank(train, validation, feature_spec(DIM, "float32"), label_spec())
+    bank = Bank(train, validation, {"face": feature_spec(DIM, "float32")}, label_spec())
     tiny = replace(tiny, epochs=2)
     runs = [Run(("V", "EXPR"), attention=True, seed=s, dropout=0.1, lr=1e-2) for s in (0, 1)]
     together = fit(bank, runs, tiny)
@@ -112,7 +114,7 @@ def test_a_table_is_trained_and_scored_on_static_and_moving_clips_together(tiny)
     assert together[0].predictions["clip1"]["EXPR"].shape[0] == 50
     rows = slice(*train.offsets[1:3])
     model = together[0].model
-    shard = [train.features[rows].numpy(), train.valid[rows].numpy()]
+    shard = [train.streams["face"].features[rows].numpy(), train.valid[rows].numpy()]
     static = model.predict(*shard, static=True)["EXPR"]
     reversed_rows = model.predict(*(array[::-1].copy() for array in shard), static=True)["EXPR"]
     np.testing.assert_allclose(static[::-1], reversed_rows, atol=1e-6)
@@ -165,7 +167,7 @@ def test_without_weights_targets_are_zeros_and_ones():
     split = make_split([20], 1)
     targets = gather_targets(split, torch.arange(20)[None], split.valid[None], SIZES)
     assert isinstance(targets, Targets)
-    assert targets.share is None
+    assert not targets.share
     assert set(targets.known["AU"].unique().tolist()) == {0.0, 1.0}
 
 
@@ -202,7 +204,7 @@ def pair(tmp_path_factory):
 
 
 def staged(split):
-    return replace(split, features=HostFeatures(split.features, torch.device("cpu")))
+    return with_features(split, HostFeatures(split.streams["face"].features, torch.device("cpu")))
 
 
 @pytest.mark.parametrize("settings", [{"centre": True}, {"pca": 3, "centre": True}])
@@ -211,7 +213,7 @@ def test_static_and_weighted_clips_train_to_the_same_bytes_wherever_the_features
 ):
     training = replace(tiny, epochs=2, **settings)
     banks = [load_bank(*pair, placement=place, folder=tmp_path) for place in ("device", "store")]
-    assert isinstance(banks[1].train.features, StoreFeatures)
+    assert isinstance(banks[1].train.streams["face"].features, StoreFeatures)
     if "pca" not in settings:  # which is loaded anew
         banks.append(replace(banks[0], train=staged(banks[0].train), validation=staged(banks[0].validation)))
     runs = [Run(("V", "AU"), attention=True, lr=1e-2), Run(("EXPR",), seed=1, dropout=0.1, lr=1e-2)]
@@ -227,20 +229,21 @@ def test_static_and_weighted_clips_train_to_the_same_bytes_wherever_the_features
 
 
 def test_nothing_is_taken_from_static_rows_where_clips_are_centred(pair):
-    plain = load_bank(*pair).train
-    split = centred(plain)
-    assert not split.centres[1].any()
+    before_it = load_bank(*pair).train
+    split = centred(before_it)
+    centres = split.streams["face"].centres
+    assert not centres[1].any()
     windows = cut(split.offsets, 12, 10, split.static)
     pieces = batches_alike(windows, np.arange(len(windows)), 4)
-    single = identity(split.dim)
+    single = plain(split.dims["face"])
     for chosen, seen, before in zip(
-        pieces, minibatches(split, windows, pieces, single), minibatches(plain, windows, pieces, single),
+        pieces, minibatches(split, windows, pieces, single), minibatches(before_it, windows, pieces, single),
         strict=True,
     ):  # fmt: skip
-        assert torch.equal(seen.features, before.features) == windows.static[chosen[0]]
-    moving = centred(replace(plain, static=frozenset()))
-    assert moving.centres[1].abs().max() > 0
-    assert torch.equal(moving.centres[[0, 2]], split.centres[[0, 2]])
+        assert torch.equal(seen.features["face"], before.features["face"]) == windows.static[chosen[0]]
+    moving = centred(replace(before_it, static=frozenset())).streams["face"].centres
+    assert moving[1].abs().max() > 0
+    assert torch.equal(moving[[0, 2]], centres[[0, 2]])
 
 
 def test_a_trained_model_predicts_centred_shards_as_in_training(pair, tiny):
@@ -261,7 +264,9 @@ def test_axes_of_centred_features_are_not_those_of_the_same_clips_as_videos(pair
     axes = {}
     for centre in (True, False):
         for name, each in (("static", bank), ("videos", videos)):
-            axes[centre, name] = prepared(each, Training(pca=3, centre=centre))[0].reduction.components
+            axes[centre, name] = (
+                prepared(each, Training(pca=3, centre=centre))[0].reduction["face"].components
+            )
     assert not torch.equal(axes[True, "static"], axes[True, "videos"])
     assert torch.equal(axes[False, "static"], axes[False, "videos"])
     assert len(list(tmp_path.glob("f.axes-*"))) == 3
@@ -271,12 +276,12 @@ def test_axes_of_centred_features_are_not_those_of_the_same_clips_as_videos(pair
 @pytest.mark.parametrize("causal", [True, False])
 def test_every_model_trains_on_images_and_predicts_each_from_itself_alone(tiny, model, causal):
     train, validation = (replace(make_split([20, 90], s), static=frozenset({1})) for s in (1, 2))
-    bank = Bank(train, validation, feature_spec(DIM, "float32"), label_spec())
+    bank = Bank(train, validation, {"face": feature_spec(DIM, "float32")}, label_spec())
     training = replace(tiny, epochs=1, model=model, causal=causal, channels=6, attention_heads=1)
     runs = [Run(("V", "EXPR"), attention=True, dropout=0.1), Run(("AU",), seed=1)]
     result = fit(bank, runs, training)[0]
     assert result.status == "done"
-    x, valid = train.features[20:].numpy(), train.valid[20:].numpy()
+    x, valid = train.streams["face"].features[20:].numpy(), train.valid[20:].numpy()
     whole = result.model.predict(x, valid, static=True)["EXPR"]
     backwards = result.model.predict(x[::-1].copy(), valid[::-1].copy(), static=True)["EXPR"]
     np.testing.assert_allclose(backwards[::-1], whole, atol=1e-6)
