@@ -1,6 +1,7 @@
 """Every extension that docs/EXTENDING.md shows works as it stands there: a module, a line, an experiment."""
 
 import copy
+import importlib
 import json
 import re
 import sys
@@ -8,13 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from pages import FENCE, ROOT
 from PIL import Image
+from safetensors.torch import save_file
 
 import stores
+import temporal
+from extract.backbones.registry import BACKBONES
 from extract.corpora import KINDS
-from pipeline import configfile
+from pipeline import configfile, results
 from pipeline.cli import facets
 from temporal import registries
 from temporal.tasks import TASKS
@@ -23,7 +28,17 @@ sys.path.append(str(ROOT / "tests" / "pipeline"))
 from fabricated_experiment import write_config, write_stores
 
 PAGE = ROOT / "docs" / "EXTENDING.md"
-TABLES = (TASKS, registries.LOSSES, registries.MODELS, registries.ATTENTIONS, registries.SAMPLERS, KINDS)
+TABLES = (
+    TASKS,
+    registries.LOSSES,
+    registries.MODELS,
+    registries.ATTENTIONS,
+    registries.SAMPLERS,
+    registries.FUSIONS,
+    KINDS,
+    BACKBONES,
+)
+SMALL = {"window": 16, "hop": 16, "epochs": 2, "channels": 4, "levels": 1, "kernel_size": 3}
 
 
 @pytest.fixture(autouse=True)
@@ -95,20 +110,40 @@ def test_a_parameter_of_a_new_loss_is_checked_by_its_range(extend, tmp_path):
         configfile.load(path)
 
 
-def test_a_corpus_is_a_module_and_a_line_and_is_read_and_extracted(extend, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for folder in ("ann_calm", "bob_happy"):
-        Path("faces", folder).mkdir(parents=True)
+def faces(folder):
+    """Draws two folders of crops in the layout that the reader on the page reads."""
+    for name in ("ann_calm", "bob_happy"):
+        (folder / name).mkdir(parents=True)
         for frame in range(3):
             pixels = np.random.default_rng(frame).integers(0, 256, (112, 112, 3), np.uint8)
-            Image.fromarray(pixels).save(f"faces/{folder}/{frame}.jpg")
-    demo = yaml.safe_load(configfile.packaged_path("demo").read_text(encoding="utf-8"))
-    Path("own.yaml").write_text(yaml.safe_dump(demo | {"name": "own"} | extend("A corpus")))
+            Image.fromarray(pixels).save(folder / name / f"{frame}.jpg")
+
+
+def test_a_corpus_and_a_backbone_are_modules_and_lines_and_give_stores(extend, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    faces(tmp_path / "faces")
+    sections = extend("A corpus") | extend("A backbone")
+    save_file({"2.weight": torch.rand(32, 147), "2.bias": torch.rand(32)}, "colours.safetensors")
+    Path("own.yaml").write_text(yaml.safe_dump({"name": "own"} | sections))
     facets.main(["features", "-c", "own.yaml"], standalone_mode=False)
-    labels = stores.open("work/own/labels")
-    names = stores.open("work/own/labels").spec.expression_names
-    assert {clip: names[labels.read(clip, "expression")[0]] for clip in labels.clips()} == {
-        "ann_calm": "Neutral",
-        "bob_happy": "Happiness",
-    }
-    assert labels.record("ann_calm").attrs["subject"] == "ann"
+    labels = stores.open("work/own/labels").frame().groupby("clip", observed=True).first()
+    assert dict(labels.expression) == {"ann_calm": "Neutral", "bob_happy": "Happiness"}
+    assert labels.subject["ann_calm"] == "ann"
+    (features,) = Path("work/own/features").iterdir()
+    assert stores.open(features).read("bob_happy").shape == (3, 32)
+
+
+def test_a_fusion_is_a_module_and_a_line_and_joins_two_streams(extend, tmp_path):
+    work = tmp_path / "work"
+    write_stores(work)
+    training = temporal.Training(**SMALL | extend("A fusion of streams")["training"])
+    store, labels = stores.open(work / "features"), stores.open(work / "labels")
+    bank = temporal.load_bank({"face": store, "again": store}, labels)
+    runs = [temporal.Run.parse(name) for name in ("V", "V [face]")]
+    assert [result.run.name for result in temporal.fit(bank, runs, training)] == ["V", "V [face]"]
+
+
+def test_a_column_of_the_report_is_a_line_on_the_frame_of_results(extend, reader):
+    extend("A column of the report")
+    gain = importlib.import_module("gain").gain(results.frame(reader / "work" / "demo"))
+    assert gain["A+AU+Attn", "AU"] == 0  # of one seed
