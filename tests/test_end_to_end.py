@@ -190,10 +190,10 @@ def test_the_second_time_nothing_is_made_again(facets, work):
     assert {path: at for path, at in snapshot(work).items() if path.parent != work} == before
 
 
-def test_a_finished_sweep_and_its_table_need_no_torch(work, config):
+def test_commands_that_find_nothing_to_do_import_no_torch(work, config):
     code = (
         "import sys\nfrom pipeline.cli import main\n"
-        "for command in ('sweep', 'table'):\n"
+        "for command in ('features', 'sweep', 'table', 'info'):\n"
         "    try:\n        main([command, *sys.argv[1:]])\n"
         "    except SystemExit as done:\n        assert not done.code, done.code\n"
         "    assert 'torch' not in sys.modules, command"
