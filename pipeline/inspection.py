@@ -1,19 +1,15 @@
-"""What ``facets info`` and ``facets verify`` say of stores and work directories, to people and to machines.
-
-Not a check of its own: counts come from ``stores.describe``, damage from ``stores.verify``, ranges of values
-from ``stores.statistics``.
-"""
+"""The answers of ``facets info`` and ``facets verify``, as lines for people and as JSON for machines."""
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import stores
 from pipeline.config import Config
-from pipeline.ledger import status
+from pipeline.ledger import Status, status
 from pipeline.plan import read_plan
 from pipeline.workdir import WorkDir
 from stores import Description, Finding, Verification
@@ -32,10 +28,10 @@ LISTED_DIMENSIONS = 8
 
 @dataclass(frozen=True, slots=True)
 class StoreInfo:
-    """What is told of one store.
+    """The description of one store.
 
     Attributes:
-        description: counts, and what a quick verification found.
+        description: counts, and the damage that a quick verification found.
         moments: of the values of its valid frames, if they were asked for.
     """
 
@@ -45,7 +41,7 @@ class StoreInfo:
 
 @dataclass(frozen=True, slots=True)
 class WorkInfo:
-    """What is told of a work directory.
+    """The description of a work directory.
 
     Attributes:
         name: of the experiment.
@@ -89,7 +85,7 @@ def describe_store(path: Path, *, statistics: bool = False) -> StoreInfo:
 
 
 def describe_work(config: Config, place: WorkDir, *, statistics: bool = False) -> WorkInfo:
-    """Describes a work directory: what is there of corpus, stores, runs and table.
+    """Describes a work directory: its corpus, stores, runs and table, as far as they are there.
 
     Raises:
         StoreError: a store is there and cannot be opened, or as ``describe_store``.
@@ -108,10 +104,10 @@ def count_runs(config: Config, place: WorkDir) -> dict[str, int] | str:
     """Returns how many runs are planned and how far they are, or why that is not known."""
     try:
         runs = read_plan(place.plan, config).runs
-    except FacetsError as error:  # not planned yet, or with other settings: just what a reader wants to know
+    except FacetsError as error:  # not planned yet, or with other settings: the reader wants to know
         return str(error)
     found = Counter(status(place.runs / run.run_id, run.bracket) for run in runs)
-    return {"planned": found.total(), **{name: found[name] for name in ("done", "failed", "missing")}}
+    return {"planned": found.total(), **{name: found[name] for name in get_args(Status)}}
 
 
 def verify_stores(
@@ -149,7 +145,7 @@ def info_json(info: StoreInfo | WorkInfo) -> str:
 
 
 def verify_lines(result: Verification, depth: Depth) -> list[str]:
-    """Returns what was verified and what a repair removed, as lines for people."""
+    """Returns the result of a verification and of a repair, as lines for people."""
     problems = len(problem_lines(result))
     summary = f"{result.path}: {_count(result.clips, 'clip')}, {depth}: "
     summary += _count(problems, "problem") if problems else "no problem found"

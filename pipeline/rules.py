@@ -1,8 +1,8 @@
-"""What the rules of an ABAW edition forbid: labels of another track, Aff-Wild2 itself, weights that saw it.
+"""The rules of an ABAW edition: labels of another track, Aff-Wild2 itself, weights that saw it are forbidden.
 
-Not a proof: it knows what stores and weights say of themselves. Sources: the rules of the challenges
-(CVPR2022 to ECCV2024, ECCV2026) as the public entries quote them; that ABAW-8 and 10 keep the rule of ABAW-6
-is assumed, and of ABAW-1 and 2 no such rule is known, so none is applied.
+This proves nothing: it reads the statements of stores and weights about themselves. Sources: the rules of
+the challenges (CVPR2022 to ECCV2024, ECCV2026) as the public entries quote them. That ABAW-8 and 10 keep the
+rule of ABAW-6 is assumed. Of ABAW-1 and 2 no such rule is known, so none is applied.
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,7 +43,7 @@ def breaches(
     trained: Mapping[str, Mapping[str, int]],
     weights_trained_on: Iterable[str],
 ) -> list[Breach]:
-    """Returns what the rules of ``edition`` have against each combination of tasks.
+    """Returns the objections of the rules of ``edition`` to each combination of tasks.
 
     In an edition with both kinds of tracks, a combination of several is an entry to the multi-task one.
 
@@ -65,7 +65,7 @@ def breaches(
 
 
 def found_breaches(config: Config, plan: Plan) -> list[Breach]:
-    """Returns what the rules of the table's edition have against the rows of a plan."""
+    """Returns the objections of the rules of the table's edition to the rows of a plan."""
     if config.table.rules == "ignore":
         return []
     facts = plan.provenance
@@ -79,10 +79,10 @@ def found_breaches(config: Config, plan: Plan) -> list[Breach]:
 
 
 def refuse(edition: str, found: Iterable[Breach]) -> None:
-    """Refuses what the rules forbid; what cannot be told is left to the table.
+    """Refuses combinations that the rules forbid; doubts are left to the table.
 
     Raises:
-        ConfigError: names every combination and what the rules have against it.
+        ConfigError: names every combination and the objection to it.
     """
     forbidden = [breach for breach in found if breach.forbidden]
     if forbidden:

@@ -220,7 +220,7 @@ def test_table_info_and_frame_need_no_store(facets, work, tmp_path):
 def test_info_and_verify_know_the_work_directory(facets, work):
     code, out, _ = facets("info", work=work)
     assert code == DONE
-    assert "6 planned, 6 done, 0 failed, 0 missing" in out
+    assert "6 planned, 6 done, 0 failed, 0 stopped, 0 missing" in out
     code, out, _ = facets("info", work / "labels", work=work)
     assert code == DONE
     assert "5 clips" in out
