@@ -204,6 +204,7 @@ def _import_extraction() -> None:
     for name in (
         "extract.corpora",
         "extract.engine",
+        "h5py",
         "extract.labels",
         "pipeline.stage1.make",
         "pipeline.bars",
