@@ -96,8 +96,7 @@ def predictor(
         else:
             if model is None:
                 model = _load_model(run, features, device)
-            static = is_static(clip, labels)
-            values = model.predict(features.read(clip), features.read(clip, "valid"), static=static)
+            values = model.predict(features, clip, static=is_static(clip, labels))
         for task, array in values.items():
             finite = np.isfinite(array.reshape(len(array), -1)).all(1)
             if not finite.all():

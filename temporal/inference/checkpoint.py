@@ -1,6 +1,6 @@
 """Trained models on disk: ``model.safetensors`` and ``config.json`` in one folder, loaded strictly.
 
-Not a pickle: nothing in a checkpoint is executed, and whatever does not fit exactly is refused.
+Nothing in a checkpoint is executed, and whatever does not fit exactly is refused.
 """
 
 from collections.abc import Mapping
@@ -84,7 +84,7 @@ def load(folder: str | Path, features: FeatureSpec | None = None) -> TrainedMode
         raise StoreError(msg) from error
     if (config.get("format"), config.get("version")) != (FORMAT, VERSION):
         found = (config.get("format"), config.get("version"))
-        msg = f"{path / CONFIG} is of format {found}, expected {(FORMAT, VERSION)}: you may need to update"
+        msg = f"{path / CONFIG} is of format {found}, expected {(FORMAT, VERSION)}: train the run again"
         raise FormatVersionError(msg)
     try:
         model = _build(config, tensors)

@@ -1,7 +1,6 @@
 """A trained model ready to use: its network with everything needed to feed it and to read its outputs.
 
-Not a training state: there is no optimiser to resume from. Files are written and read by
-``temporal.inference.checkpoint``.
+It holds no optimiser, so training cannot go on from it. ``temporal.inference.checkpoint`` has its files.
 """
 
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from stores import FeatureSpec, LabelSpec, differences
+from stores import FeatureSpec, LabelSpec, Store, differences
 from stores.errors import ConfigError, SpecMismatch
 from temporal.data.bank import Split, Stream
 from temporal.data.scaling import Standardisers, centred
@@ -66,18 +65,52 @@ class TrainedModel:
                 raise SpecMismatch(msg)
 
     def predict(
+        self, features: Store | Mapping[str, Store], clip: str, *, static: bool = False
+    ) -> dict[str, NDArray[np.float32]]:
+        """Predicts every frame of a clip of a feature store, as the run that trained this model would.
+
+        Args:
+            features: the feature store; one for each stream if the model reads several.
+            clip: id of the clip.
+            static: its rows are independent images, which the record of the *label* store knows.
+
+        Returns:
+            As ``predict_arrays``.
+
+        Raises:
+            SpecMismatch: the store holds something else than features of the model's specification.
+            StoreError: it does not have the clip, or the clip is damaged.
+            ConfigError: a stream has no store, or the streams have different numbers of frames.
+        """
+        given = features if isinstance(features, Mapping) else {self._only(): features}
+        specs: dict[str, FeatureSpec] = {}
+        for name, store in given.items():
+            if not isinstance(store.spec, FeatureSpec):
+                msg = f"{store.path} holds {store.spec.kind}: expected the features of stream {name}"
+                raise SpecMismatch(msg)
+            specs[name] = store.spec
+        self.check(specs)
+        x, valid = (
+            {name: given[name].read(clip, array) for name in self.feature_specs}
+            for array in ("features", "valid")
+        )
+        return self.predict_arrays(x, valid, static=static)
+
+    def predict_arrays(
         self,
         features: ArrayLike | Mapping[str, ArrayLike],
-        valid: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        valid: ArrayLike | Mapping[str, ArrayLike],
         *,
+        spec: FeatureSpec | Mapping[str, FeatureSpec] | None = None,
         static: bool = False,
     ) -> dict[str, NDArray[np.float32]]:
         """Predicts every frame of one clip, given whole: ``training.centre`` takes its mean as in training.
 
         Args:
             features: (T, D) float16 or float32, dense: row i is frame i; per stream if there are several.
-            valid: (T,) bool, False where the crop is missing; by default all True. Such frames are predicted
-                from the frames around them. Per stream if features are.
+            valid: (T,) bool, False if the crop is missing; per stream if features are. The network never saw
+                such rows in training: they are predicted from the frames around them.
+            spec: what made the features, if known: network, weights and crop recipe are then checked too.
             static: the rows are independent images: each is predicted from itself alone.
 
         Returns:
@@ -85,15 +118,19 @@ class TrainedModel:
 
         Raises:
             ConfigError: wrong shapes, a stream missing, no frame, or a valid row that is not finite.
+            SpecMismatch: ``spec`` is not what the model was trained on.
         """
+        if spec is not None:
+            self.check(spec)
         device = next(self.network.parameters()).device
         names = tuple(self.feature_specs)
-        given = features if isinstance(features, Mapping) else dict.fromkeys(names[:1], features)
-        flags = valid if isinstance(valid, Mapping) else dict.fromkeys(given, valid)
-        if set(given) != set(names):
-            msg = f"features of {sorted(given)}, model {self.run.name} reads the streams {list(names)}"
-            raise ConfigError(msg)
-        streams = {name: self._stream(name, given[name], flags.get(name), device) for name in names}
+        given = features if isinstance(features, Mapping) else {self._only(): features}
+        flags = valid if isinstance(valid, Mapping) else {self._only(): valid}
+        for what, found in {"features": given, "valid": flags}.items():
+            if set(found) != set(names):
+                msg = f"{what} of {sorted(found)}, model {self.run.name} reads the streams {list(names)}"
+                raise ConfigError(msg)
+        streams = {name: self._stream(name, given[name], flags[name], device) for name in names}
         lengths = {name: len(stream.valid) for name, stream in streams.items()}
         if len(set(lengths.values())) > 1:
             msg = f"streams have different numbers of frames: {lengths}"
@@ -110,16 +147,26 @@ class TrainedModel:
         values = frames.predict(forward, split, windows, standardise, self.training.batch_size)
         return {task: frames.as_labels(task, value[0].cpu().numpy()) for task, value in values.items()}
 
-    def _stream(
-        self, name: str, features: ArrayLike, valid: ArrayLike | None, device: torch.device
-    ) -> Stream:
+    def __repr__(self) -> str:
+        streams = ", ".join(f"{name} ({spec.dim})" for name, spec in self.feature_specs.items())
+        shape = f"{self.training.model}, window {self.training.window}"
+        return f"<TrainedModel {self.run.name}, seed {self.run.seed}: {shape}, reads {streams}>"
+
+    def _only(self) -> str:
+        """Returns the name of the only stream; several must be given by name."""
+        if len(self.feature_specs) > 1:
+            msg = f"model {self.run.name} reads {list(self.feature_specs)}: give one of each by name"
+            raise ConfigError(msg)
+        return next(iter(self.feature_specs))
+
+    def _stream(self, name: str, features: ArrayLike, valid: ArrayLike, device: torch.device) -> Stream:
         """Returns one stream of a clip, checked."""
         x = np.asarray(features)
         dim = self.feature_specs[name].dim
         if x.ndim != 2 or x.shape[1] != dim or len(x) == 0:
             msg = f"features have shape {x.shape}, model {self.run.name} expects (T, {dim}) with T >= 1"
             raise ConfigError(msg)
-        real = np.ones(len(x), dtype=bool) if valid is None else np.asarray(valid, dtype=bool)
+        real = np.asarray(valid, dtype=bool)
         if real.shape != (len(x),):
             msg = f"valid has shape {real.shape}, expected ({len(x)},): one flag per frame"
             raise ConfigError(msg)

@@ -1,7 +1,7 @@
 """The outcome of training one run."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -45,10 +45,14 @@ class RunResult:
     best_epoch: int
     epochs: int
     history: Sequence[Mapping[str, Any]]
-    predictions: Mapping[str, Mapping[str, NDArray[np.float32]]] = field(repr=False)
-    units: Units = field(repr=False)
-    model: TrainedModel | None = field(repr=False)
+    predictions: Mapping[str, Mapping[str, NDArray[np.float32]]]
+    units: Units
+    model: TrainedModel | None
     seconds: float
     device: str
     threads: int
     failed_step: int | None = None
+
+    def __repr__(self) -> str:
+        reached = f"{self.status}, score {self.score:.3f} at epoch {self.best_epoch} of {self.epochs}"
+        return f"<RunResult {self.run.name}, seed {self.run.seed}: {self.reason or reached}>"

@@ -61,7 +61,7 @@ def test_other_clips_are_predicted_by_the_model_and_scored_ones_read_from_the_ru
     run = open_run(folder / "runs", "0123456789ab")
     assert (run.tasks, run.thresholds) == (("V", "A", "AU", "EXPR"), (0.5,) * 12)
     predicted = predictor(run, features, "cpu")
-    straight = result.model.predict(features.read("c"), features.read("c", "valid"))
+    straight = result.model.predict_arrays(features.read("c"), features.read("c", "valid"))
     for task in run.tasks:
         assert np.array_equal(predicted("b")[task], result.predictions["b"][task])
         assert np.array_equal(predicted("c")[task], straight[task])
@@ -75,7 +75,7 @@ def test_shards_of_independent_images_are_predicted_image_by_image(trained_run, 
     labels.write("c", label_arrays(20, label_spec()), attrs)
     predicted = predictor(run, features, "cpu", labels)("c")["V"]
     rows, valid = features.read("c"), features.read("c", "valid")
-    alone = [result.model.predict(rows[i : i + 1], valid[i : i + 1])["V"][0] for i in range(20)]
+    alone = [result.model.predict_arrays(rows[i : i + 1], valid[i : i + 1])["V"][0] for i in range(20)]
     np.testing.assert_allclose(predicted, alone, atol=1e-6)
     assert np.abs(predicted - predictor(run, features, "cpu")("c")["V"]).max() > 1e-3
 

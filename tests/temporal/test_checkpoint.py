@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import stores
 import temporal
 from stores.errors import ConfigError, FormatVersionError, SpecMismatch, StoreError
 from temporal.settings import Run, Training
@@ -41,7 +42,7 @@ def test_a_saved_model_predicts_what_it_predicted_in_training(bank, result, tmp_
     )
     for index, name in enumerate(bank.validation.clips):
         features, valid = clip(bank, index)
-        found, straight = model.predict(features, valid), result.model.predict(features, valid)
+        found, straight = model.predict_arrays(features, valid), result.model.predict_arrays(features, valid)
         assert list(found) == list(result.run.tasks)
         for task, values in found.items():
             assert np.array_equal(values, straight[task])
@@ -51,29 +52,58 @@ def test_a_saved_model_predicts_what_it_predicted_in_training(bank, result, tmp_
 def test_features_of_missing_crops_do_not_matter(bank, result):
     features, valid = clip(bank)
     spoilt = np.where(valid[:, None], features, np.nan)
-    expected = result.model.predict(features, valid)
+    expected = result.model.predict_arrays(features, valid)
     assert all(
-        np.array_equal(values, expected[t]) for t, values in result.model.predict(spoilt, valid).items()
+        np.array_equal(values, expected[t])
+        for t, values in result.model.predict_arrays(spoilt, valid).items()
     )
 
 
-def test_a_wrong_feature_spec_is_refused_naming_both(bank, result, tmp_path):
-    temporal.save(result, tmp_path)
+@pytest.mark.parametrize("entry", ["load", "predict", "predict_arrays"])
+def test_a_wrong_feature_spec_is_refused_naming_both(bank, result, tmp_path, entry):
     other = replace(bank.feature_specs["face"], weights="imagenet1k_v2")
+    temporal.save(result, tmp_path / "model")
+    store = stores.create(tmp_path / "store", other)
+    calls = {
+        "load": lambda: temporal.load(tmp_path / "model", other),
+        "predict": lambda: result.model.predict(store, "clip0"),
+        "predict_arrays": lambda: result.model.predict_arrays(*clip(bank), spec=other),
+    }
     with pytest.raises(SpecMismatch, match=r"weights: model 'rendered', features 'imagenet1k_v2'"):
-        temporal.load(tmp_path, other)
+        calls[entry]()
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_clip_of_a_store_is_predicted_as_the_run_predicted_it(bank, result, tmp_path, by_name):
+    store = stores.create(tmp_path, bank.feature_specs["face"])
+    for index, name in enumerate(bank.validation.clips):
+        features, valid = clip(bank, index)
+        frame = np.arange(len(valid), dtype=np.int32)
+        store.write(name, {"features": features, "frame": frame, "valid": valid})
+        found = result.model.predict({"face": store} if by_name else store, name)
+        for task, values in result.predictions[name].items():
+            np.testing.assert_allclose(found[task], values, atol=1e-5)
+    assert not bank.validation.valid.all()
+    with pytest.raises(SpecMismatch, match="'face'"):
+        result.model.predict({"audio": store}, name)
+
+
+def test_a_model_and_a_result_say_what_they_are_in_a_line(result):
+    assert repr(result.model) == "<TrainedModel A+AU+EXPR+Attn, seed 0: tcn, window 12, reads face (6)>"
+    assert repr(result).startswith("<RunResult A+AU+EXPR+Attn, seed 0: done, score ")
+    assert "boom" in repr(replace(result, status="failed", reason="boom"))
 
 
 def test_wrong_inputs_are_refused(bank, result):
     features, valid = clip(bank)
     with pytest.raises(ConfigError, match=r"expects \(T, 6\)"):
-        result.model.predict(features[:, :4])
+        result.model.predict_arrays(features[:, :4], valid)
     with pytest.raises(ConfigError, match="one flag per frame"):
-        result.model.predict(features, valid[:3])
+        result.model.predict_arrays(features, valid[:3])
     features = features.copy()
     features[3, 1] = np.inf
     with pytest.raises(ConfigError, match="frame 3"):
-        result.model.predict(features)
+        result.model.predict_arrays(features, np.ones(len(features), bool))
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors"])
@@ -100,7 +130,7 @@ def test_a_checkpoint_that_does_not_fit_its_config_is_refused(result, tmp_path):
     with pytest.raises(StoreError, match="digest"):
         temporal.load(tmp_path)
     edit(tmp_path, version=1)
-    with pytest.raises(FormatVersionError, match="update"):
+    with pytest.raises(FormatVersionError, match="train the run again"):
         temporal.load(tmp_path)
 
 

@@ -114,7 +114,7 @@ def test_a_loaded_model_predicts_what_it_predicted_in_training(bank, tmp_path, m
     temporal.save(result, tmp_path)
     loaded = temporal.load(tmp_path, bank.feature_specs["face"])
     assert loaded.training == settings(model, kind)
-    for task, values in loaded.predict(*clip(bank)).items():
+    for task, values in loaded.predict_arrays(*clip(bank)).items():
         np.testing.assert_allclose(values, result.predictions["clip0"][task], atol=1e-5)
 
 
@@ -130,7 +130,7 @@ def test_a_loaded_model_predicts_the_same_bits(bank, fitted, tmp_path, model, ki
     initialise(network, 3)
     saved = replace(fitted.model, network=network, training=training)
     temporal.save(replace(fitted, model=saved), tmp_path)
-    found, expected = (m.predict(*clip(bank)) for m in (temporal.load(tmp_path), saved))
+    found, expected = (m.predict_arrays(*clip(bank)) for m in (temporal.load(tmp_path), saved))
     assert all(np.array_equal(found[task], expected[task]) for task in sizes)
 
 

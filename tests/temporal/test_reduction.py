@@ -244,7 +244,7 @@ def test_a_saved_model_predicts_from_features_as_extracted(
     model = temporal.load(tmp_path / "run", SPEC)
     assert model.training == training
     features, valid = (pair[0].read("v", name) for name in ("features", "valid"))
-    found, straight = model.predict(features, valid), result.model.predict(features, valid)
+    found, straight = model.predict_arrays(features, valid), result.model.predict_arrays(features, valid)
     for task, values in result.predictions["v"].items():
         assert np.array_equal(found[task], straight[task])
         np.testing.assert_allclose(found[task], values, atol=1e-5)
@@ -255,7 +255,7 @@ def test_a_model_of_centred_features_does_not_care_for_an_offset_of_the_clip(ban
     (result,) = temporal.fit(bank, [RUN], training)
     features = bank.validation.streams["face"].features[:30].numpy()
     valid = bank.validation.valid[:30].numpy()
-    plain, moved = (result.model.predict(features + offset, valid) for offset in (0.0, 5.0))
+    plain, moved = (result.model.predict_arrays(features + offset, valid) for offset in (0.0, 5.0))
     np.testing.assert_allclose(plain["V"], moved["V"], atol=1e-4)
 
 

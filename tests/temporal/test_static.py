@@ -115,10 +115,10 @@ def test_a_table_is_trained_and_scored_on_static_and_moving_clips_together(tiny)
     rows = slice(*train.offsets[1:3])
     model = together[0].model
     shard = [train.streams["face"].features[rows].numpy(), train.valid[rows].numpy()]
-    static = model.predict(*shard, static=True)["EXPR"]
-    reversed_rows = model.predict(*(array[::-1].copy() for array in shard), static=True)["EXPR"]
+    static = model.predict_arrays(*shard, static=True)["EXPR"]
+    reversed_rows = model.predict_arrays(*(array[::-1].copy() for array in shard), static=True)["EXPR"]
     np.testing.assert_allclose(static[::-1], reversed_rows, atol=1e-6)
-    assert np.abs(model.predict(*shard)["EXPR"] - static).max() > 1e-3
+    assert np.abs(model.predict_arrays(*shard)["EXPR"] - static).max() > 1e-3
     alone = fit(bank, runs[1:], tiny)[0]
     assert alone.score == pytest.approx(together[1].score, abs=1e-5)
 
@@ -250,7 +250,7 @@ def test_a_trained_model_predicts_centred_shards_as_in_training(pair, tiny):
     bank = load_bank(*pair)
     result = fit(bank, [Run(("EXPR",), lr=1e-2)], replace(tiny, epochs=2, centre=True))[0]
     arrays = [pair[0].read("w", name) for name in ("features", "valid")]
-    alone = result.model.predict(*arrays, static=True)["EXPR"]
+    alone = result.model.predict_arrays(*arrays, static=True)["EXPR"]
     np.testing.assert_allclose(alone, result.predictions["w"]["EXPR"], atol=1e-6)
 
 
@@ -282,10 +282,10 @@ def test_every_model_trains_on_images_and_predicts_each_from_itself_alone(tiny, 
     result = fit(bank, runs, training)[0]
     assert result.status == "done"
     x, valid = train.streams["face"].features[20:].numpy(), train.valid[20:].numpy()
-    whole = result.model.predict(x, valid, static=True)["EXPR"]
-    backwards = result.model.predict(x[::-1].copy(), valid[::-1].copy(), static=True)["EXPR"]
+    whole = result.model.predict_arrays(x, valid, static=True)["EXPR"]
+    backwards = result.model.predict_arrays(x[::-1].copy(), valid[::-1].copy(), static=True)["EXPR"]
     np.testing.assert_allclose(backwards[::-1], whole, atol=1e-6)
-    alone = result.model.predict(x[7:8], valid[7:8])["EXPR"]
+    alone = result.model.predict_arrays(x[7:8], valid[7:8])["EXPR"]
     np.testing.assert_allclose(alone[0], whole[7], atol=1e-6)
 
 

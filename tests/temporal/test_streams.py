@@ -103,10 +103,12 @@ def test_a_model_of_two_streams_is_saved_loaded_and_asked_for_both(pair, tiny, t
     streams = pair.validation.streams
     features = {name: stream.features[:30].numpy() for name, stream in streams.items()}
     valid = {name: stream.valid[:30].numpy() for name, stream in streams.items()}
-    for task, values in model.predict(features, valid).items():
+    for task, values in model.predict_arrays(features, valid).items():
         np.testing.assert_allclose(values, result.predictions["clip0"][task], atol=1e-5)
+    with pytest.raises(ConfigError, match="by name"):
+        model.predict_arrays(features["face"], valid["face"])
     with pytest.raises(ConfigError, match="reads the streams"):
-        model.predict(features["face"])
+        model.predict_arrays({"face": features["face"]}, {"face": valid["face"]})
 
 
 @pytest.mark.parametrize(
