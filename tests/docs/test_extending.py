@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import stores
+import temporal
 from extract.backbones.registry import BACKBONES
 from extract.corpora import KINDS
 from pipeline import configfile, results
@@ -33,9 +34,11 @@ TABLES = (
     registries.MODELS,
     registries.ATTENTIONS,
     registries.SAMPLERS,
+    registries.FUSIONS,
     KINDS,
     BACKBONES,
 )
+SMALL = {"window": 16, "hop": 16, "epochs": 2, "channels": 4, "levels": 1, "kernel_size": 3}
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +131,16 @@ def test_a_corpus_and_a_backbone_are_modules_and_lines_and_give_stores(extend, t
     assert labels.subject["ann_calm"] == "ann"
     (features,) = Path("work/own/features").iterdir()
     assert stores.open(features).read("bob_happy").shape == (3, 32)
+
+
+def test_a_fusion_is_a_module_and_a_line_and_joins_two_streams(extend, tmp_path):
+    work = tmp_path / "work"
+    write_stores(work)
+    training = temporal.Training(**SMALL | extend("A fusion of streams")["training"])
+    store, labels = stores.open(work / "features"), stores.open(work / "labels")
+    bank = temporal.load_bank({"face": store, "again": store}, labels)
+    runs = [temporal.Run.parse(name) for name in ("V", "V [face]")]
+    assert [result.run.name for result in temporal.fit(bank, runs, training)] == ["V", "V [face]"]
 
 
 def test_a_column_of_the_report_is_a_line_on_the_frame_of_results(extend, reader):
