@@ -5,7 +5,7 @@ Not the trainer, which is ``temporal.fit``, nor the processes, which are ``pipel
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from stores import Store
     from temporal.data.bank import Bank
-    from temporal.data.placement import Placement
+    from temporal.data.placement import Wanted
     from temporal.train.memory import Shapes
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def run_sweep(
                 most=most,
                 workers=workers,
             )
-            outcome |= train(formed)
+            outcome |= train(sorted(formed, key=lambda group: group.fold or 0))
     return {str(run): outcome[run.run_id] for run in wanted if outcome.get(run.run_id)}
 
 
@@ -130,8 +130,13 @@ def trainer(
     if cluster is None:
         device = resolve_device(asked.device)
         conditions |= {"workers": None, **machine.describe(device)}
-        bank = load_bank(place=work.place, data=data, device=asked.device, placement=asked.bank)
-        yield 1, conditions, functools.partial(train_here, work=work, bank=bank, progress=progress)
+
+        @functools.lru_cache(maxsize=1)  # groups of one fold come one after the other
+        def bank_of(fold: int | None) -> "Bank":
+            splits = work.plan.division(fold).splits
+            return load_bank(work.place, data, splits, asked.device, asked.bank)
+
+        yield 1, conditions, functools.partial(train_here, work=work, bank_of=bank_of, progress=progress)
         return
     with connected(cluster, asked.device) as client:
         if cluster.workers is None:
@@ -145,21 +150,26 @@ def trainer(
         yield workers, conditions, functools.partial(train_on, client=client, work=work, progress=progress)
 
 
-def load_bank(*, place: WorkDir, data: Data, device: str, placement: "Placement | Literal['auto']") -> "Bank":
-    """Returns what a training reads of the stores."""
+def load_bank(
+    place: WorkDir, data: Data, splits: Mapping[str, str], device: str, placement: "Wanted"
+) -> "Bank":
+    """Returns the part of an experiment's stores that the runs of a fold read."""
     import temporal
     from pipeline.device import resolve_device
 
     return temporal.load_bank(
         data.streams,
         data.labels,
+        division=splits,
         device=resolve_device(device),
         placement=placement,
         folder=place.reductions,
     )
 
 
-def train_here(formed: Sequence[Group], *, work: Work, bank: "Bank", progress: Progress) -> dict[str, str]:
+def train_here(
+    formed: Sequence[Group], *, work: Work, bank_of: "Callable[[int | None], Bank]", progress: Progress
+) -> dict[str, str]:
     """Trains groups in this process, one after the other."""
     everything, before = sum(map(epochs_of, formed)), 0
     outcome: dict[str, str] = {}
@@ -169,7 +179,7 @@ def train_here(formed: Sequence[Group], *, work: Work, bank: "Bank", progress: P
         def advance(step: str, total: int, completed: int, before: int = before) -> None:
             progress(step, everything, before + completed)
 
-        outcome |= train_group(group, work, bank, advance)
+        outcome |= train_group(group, work, bank_of(group.fold), advance)
         before += epochs_of(group)
     return outcome
 
@@ -216,20 +226,21 @@ def train_task(group: Group, work: Work) -> dict[str, str]:
 
     if work.threads is not None:
         torch.set_num_threads(work.threads)
-    asked = work.config.training
-    digests = work.plan.labels, tuple(sorted(work.plan.features.items()))
-    bank = opened(work.place, asked.device, asked.bank, digests)
-    return train_group(group, work, bank)
+    asked, plan = work.config.training, work.plan
+    digests = plan.labels, tuple(sorted(plan.features.items()))
+    splits = tuple(plan.division(group.fold).splits.items())
+    return train_group(group, work, opened(work.place, asked.device, asked.bank, digests, splits))
 
 
-@functools.lru_cache(maxsize=1)  # a worker has many groups of one experiment
+@functools.lru_cache(maxsize=1)  # a worker has many groups of one fold
 def opened(
     place: WorkDir,
     device: str,
-    placement: "Placement | Literal['auto']",
+    placement: "Wanted",
     digests: tuple[str, tuple[tuple[str, str], ...]],
+    splits: tuple[tuple[str, str], ...],
 ) -> "Bank":
-    """Returns the part of an experiment's stores that a training reads.
+    """Returns the part of an experiment's stores that the runs of a fold read.
 
     Raises:
         FacetsError: they cannot be used, or hold something else than ``digests`` says.
@@ -241,7 +252,7 @@ def opened(
             " started: give all machines the same work directory"
         )
         raise StoreError(msg)
-    return load_bank(place=place, data=data, device=device, placement=placement)
+    return load_bank(place, data, dict(splits), device, placement)
 
 
 def require_axes(plan: Plan, data: Data | None, runs: Sequence[PlannedRun]) -> None:

@@ -53,6 +53,11 @@ class Group:
         return {"format": FORMAT, "version": VERSION, "runs": ids, "conditions": self.conditions}
 
     @property
+    def fold(self) -> int | None:
+        """The fold of all its runs; None for the official splits."""
+        return self.runs[0].fold
+
+    @property
     def record(self) -> Path:
         """The file that says which runs these are; also what a process locks that trains them."""
         return self.folder / f"{documents.digest(self.content)[:DIGITS]}.json"

@@ -13,12 +13,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from pipeline import ledger
 from pipeline.cli import facets
 from pipeline.cluster import Cluster
 from pipeline.commands.options import DONE, PARTLY
 from pipeline.configfile import load
 from pipeline.data import open_data
-from pipeline.plan import make_plan
+from pipeline.plan import make_plan, read_plan
 from pipeline.stage2 import driver
 from pipeline.stage2.groups import Group
 from pipeline.workdir import work_dir
@@ -193,10 +194,9 @@ def test_one_run_is_trained_alone(work, alone):
 
 def test_a_worker_refuses_data_that_are_not_those_of_the_driver(work):
     config, place = experiment(work)
-    group = Group((), {}, place.runs)
     plan = replace(make_plan(config, open_data(place)), labels="0" * 64)
     with pytest.raises(StoreError, match="hold other clips on this worker"):
-        driver.train_task(group, driver.Work(config, place, plan))
+        driver.train_task(Group(plan.runs[:1], {}, place.runs), driver.Work(config, place, plan))
 
 
 def test_runs_on_which_workers_die_fail_with_that_reason(work, monkeypatch):
@@ -224,3 +224,22 @@ def test_runs_on_which_workers_die_fail_with_that_reason(work, monkeypatch):
 def test_workers_of_a_running_scheduler_give_the_bytes_of_one_process(work, alone, running):
     assert train(work, "--scheduler", running.scheduler_address).return_value == DONE
     assert results(work) == alone
+
+
+def test_the_runs_of_all_folds_train_in_one_sweep_and_score_every_clip_once(work, tmp_path):
+    clips = [clip for part in fabricated_experiment.CLIPS.values() for clip in part]
+    folds = tmp_path / "folds.csv"
+    folds.write_text("clip,fold\n" + "".join(f"{clip},{i % 2}\n" for i, clip in enumerate(clips)))
+    path = fabricated_experiment.write_config(tmp_path, work, epochs=2)
+    settings = [f"sweep.folds={{file: {folds}}}", "sweep.seeds=[0]", "sweep.rows=[{tasks: [V]}]"]
+    config = load(path, settings)
+    place = work_dir(config, work)
+    assert driver.run_sweep(config, place) == {}
+    plan = read_plan(place.plan, config)
+    assert [(run.seed, run.fold) for run in plan.runs] == [(0, 0), (0, 1)]
+    scored = [set(ledger.units(place.runs / run.run_id)) for run in plan.runs]
+    assert scored == [set(clips[0::2]), set(clips[1::2])]
+    assert plan.provenance.clips == len(clips)
+    official = load(path, settings[1:])
+    assert driver.run_sweep(official, place) == {}
+    assert not {run.run_id for run in read_plan(place.plan, official).runs} & {r.run_id for r in plan.runs}
