@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import MIXTURE, Config, Reading
+from pipeline.config.folds import Folds
 from pipeline.data import SCORED, TRAIN, Data
 from pipeline.folds import Division
 from stores import FeatureSpec, LabelSpec
@@ -135,24 +136,33 @@ def measured(config: Config, data: Data, train: list[str], scored: list[str]) ->
 
 def corpus_note(config: Config) -> str:
     """Returns what an experiment's corpus consists of, and how it is divided, as a phrase."""
-    settings = config.corpus
+    settings, folds = config.corpus, config.sweep.folds if config.sweep else None
     if settings.kind != MIXTURE:
         note = CORPUS_NOTES.get(settings.kind, "the corpus as its reader gives it")
-        return ", ".join(filter(None, (note, division_note(settings) or OFFICIAL.get(settings.kind))))
+        divided = folds_note(folds) if folds else division_note(settings) or OFFICIAL.get(settings.kind)
+        return ", ".join(filter(None, (note, divided)))
     parts = []
     for name, part in settings.parts.items():
         facts = [f"weight {part.weight:g}", "scored" if name in settings.score else "", division_note(part)]
         parts.append(f"{name} ({', '.join(filter(None, facts))})")
-    return f"a mixture of {', '.join(parts)}"
+    return f"a mixture of {', '.join(parts)}" + (f", {folds_note(folds)}" if folds else "")
+
+
+def folds_note(folds: Folds) -> str:
+    """Returns how folds were made, as a phrase."""
+    if folds.file is not None:
+        return f"divided into the folds of {folds.file.name}"
+    if folds.leave_out is not None:
+        return f"leaving out one {folds.leave_out} at a time"
+    stratified = ", alike in their persons' main expressions" if folds.stratify else ""
+    return f"divided into {folds.count} folds by {folds.by}{stratified} (seed {folds.seed})"
 
 
 def division_note(reading: Reading) -> str:
     """Returns how a corpus is divided in words; "" for its official splits."""
     if reading.split is None:
         return ""
-    if reading.split.kfold is None:
-        return "validated on its official test split, on which the best epoch is chosen"
-    return f"validated on fold {reading.split.fold} of {reading.split.kfold} by {reading.split.by}"
+    return "validated on its official test split, on which the best epoch is chosen"
 
 
 def _labelled(values: np.ndarray) -> int:

@@ -58,32 +58,10 @@ class Render(Section):
 
 
 class Division(Section):
-    """Another split than the official one: folds, or another part for its test split.
+    """Another part of the release for its validation split; folds are ``sweep.folds``."""
 
-    See ``extract.corpora.splits``.
-    """
-
-    validation: Literal["test"] | None = None
-    """The official split that is the validation split, where the release has none of that name (RAF-DB)."""
-    kfold: Annotated[int, Field(ge=2)] | None = None
-    fold: NonNegativeInt = 0
-    """The fold that is the validation split; the others are the training split."""
-    by: Literal["subject", "video"] = "subject"
-    """What is never divided; two people of one video stay together by video, or if they share a subject."""
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def check_fold(self) -> Self:
-        """There are folds or there is an official split, not both, and the fold exists."""
-        if (self.kfold is None) == (self.validation is None) or (
-            self.kfold is None and self.model_fields_set != {"validation"}
-        ):
-            msg = "expected official, {kfold: 5, fold: 0, by: subject, seed: 0} or {validation: test}"
-            raise ValueError(msg)
-        if self.kfold is not None and self.fold >= self.kfold:
-            msg = f"fold {self.fold} of {self.kfold}: folds are counted from 0"
-            raise ValueError(msg)
-        return self
+    validation: Literal["test"]
+    """The official split that is the validation split, if the release has none of that name (RAF-DB)."""
 
 
 class Reading(Section):
@@ -97,12 +75,15 @@ class Reading(Section):
     mapping: dict[str, str | None] = Field(default_factory=dict)
     """Class or AU of the corpus -> the one that it becomes here; null makes it unknown."""
     split: Division | None = None
-    """``official``, ``{kfold: 5, fold: 0, by: subject}`` or ``{validation: test}``."""
+    """``official`` or ``{validation: test}``."""
 
     @field_validator("split", mode="before")
     @classmethod
     def official(cls, value: object) -> object:
         """Reads ``official`` as no other division."""
+        if isinstance(value, dict) and "kfold" in value:
+            msg = "folds are an axis of the sweep: leave 'split' out, and set sweep.folds: {count: 5}"
+            raise ValueError(msg)
         return None if value == "official" else value
 
 

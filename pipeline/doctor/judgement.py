@@ -8,7 +8,6 @@ from pipeline.doctor.census import Census, some
 from pipeline.doctor.finding import Finding
 from pipeline.rows import sweep_rows
 from pipeline.rules import breaches, sentences
-from pipeline.stage1.reading import indivisible
 
 if TYPE_CHECKING:
     from extract.corpora import Corpus
@@ -105,7 +104,7 @@ def check_coverage(config: Config, census: Census) -> Iterator[Finding]:
     """Each task of the sweep can be trained and scored."""
     tasks = examined_tasks(config, census)
     lacking: dict[str, list[str]] = {}
-    for split in (TRAIN, SCORED):
+    for split in (TRAIN,) if folds_of(config) else (TRAIN, SCORED):
         for task in tasks:
             tally = census.splits[split]
             if not tally.labelled[task]:
@@ -129,11 +128,16 @@ def division(config: Config, census: Census) -> str:
     """Returns how to get a validation split that this corpus can have."""
     train, test = census.splits[TRAIN], census.splits["test"]
     by = ", by: video" if train.nameless else ""
-    folds = f"{{kfold: 5, fold: 0{by}}}"
+    folds = f"set sweep.folds: {{count: 5{by}}}"
     if config.corpus.kind == MIXTURE:
-        return f"score parts that have it (corpus.score), and give them a split, such as {folds}"
+        return f"score parts that have it (corpus.score), and {folds}"
     taken = any(test.labelled.values()) and not census.splits[SCORED].clips
-    return f"set corpus.split: {folds}" + (" or {validation: test}" if taken else "")
+    return folds + (" or corpus.split: {validation: test}" if taken else "")
+
+
+def folds_of(config: Config) -> bool:
+    """Whether the sweep divides the clips itself, so that the official splits decide nothing."""
+    return config.sweep is not None and config.sweep.folds is not None
 
 
 def check_cells(census: Census) -> Finding:
@@ -189,7 +193,7 @@ def check_people(config: Config, corpus: "Corpus", census: Census) -> Iterator[F
 
     units: tuple[Unit, ...] = ("subject", "video")
     leaks = {by: splits.divided(corpus.clips, by) for by in units}
-    kept = splits.divided(indivisible(config, corpus))
+    kept = {} if folds_of(config) else splits.divided(corpus.clips)
     for by in units:
         if not leaks[by] or (by == "video" and leaks[by].keys() == leaks["subject"].keys()):
             continue
@@ -199,9 +203,7 @@ def check_people(config: Config, corpus: "Corpus", census: Census) -> Iterator[F
         )
         found = f"{len(leaks[by])} {by}s are in two splits: {some(each)}"
         refused = config.corpus.leaks == "refuse" and not kept.keys().isdisjoint(leaks[by])
-        remedy = "set corpus.split: {kfold: 5, fold: 0}"
-        if config.corpus.kind == MIXTURE:
-            remedy = "give all parts that show them the same split: {kfold: 5, fold: 0}"
+        remedy = "set sweep.folds: {count: 5}"
         remedy += (
             ", or set corpus.leaks: report if it must be" if refused else "; scores are of people seen before"
         )

@@ -14,7 +14,7 @@ from stores.editions import edition as edition_named
 from stores.errors import ConfigError, CorpusError
 
 if TYPE_CHECKING:
-    from extract.corpora import Clip, Corpus
+    from extract.corpora import Corpus
     from extract.corpora.labelspace import MappingReport
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def read_divided(config: Config, root: Path) -> "tuple[Corpus, dict[str, Mapping
         has its kind as its part.
 
     Raises:
-        ConfigError: an option, a name or a rule that does not fit the corpora, or an empty fold.
+        ConfigError: an option, a name or a rule that does not fit the corpora.
         CorpusError: a corpus does not follow its format.
     """
     from extract.corpora import labelspace, mixture
@@ -122,39 +122,16 @@ def _read(settings: Reading, root: Path, edition: str) -> "Corpus":
     from extract.corpora import splits
 
     corpus = corpora.load(settings.kind, root, edition, **settings.options)
-    division = settings.split
-    if division is None:
-        return corpus
-    if division.kfold is None:
-        return splits.validate_on_test(corpus)
-    folds = splits.Folds(division.kfold, division.fold, division.by, division.seed)
-    return splits.kfold(corpus, folds)
-
-
-def indivisible(config: Config, corpus: "Corpus") -> "tuple[Clip, ...]":
-    """Returns the clips by whom no split may divide: those whose folds are of videos have no subject.
-
-    A clip without a subject counts under its video. That one part of a mixture has no subjects, such as a
-    corpus of images, does not excuse the others from keeping theirs apart.
-    """
-    readings: dict[str, Reading] = {"": config.corpus, **config.corpus.parts}
-    by_video = {
-        name
-        for name, reading in readings.items()
-        if reading.split is not None and reading.split.by == "video"
-    }
-    mixed = config.corpus.kind == MIXTURE
-    return tuple(
-        replace(clip, subject="") if (clip.id.partition(".")[0] if mixed else "") in by_video else clip
-        for clip in corpus.clips
-    )
+    return corpus if settings.split is None else splits.validate_on_test(corpus)
 
 
 def _check_people(config: Config, corpus: "Corpus") -> None:
     from extract.corpora import splits
 
+    if config.sweep is not None and config.sweep.folds is not None:
+        return  # the official splits are not trained on, and folds are checked when they are made
     try:
-        splits.check(replace(corpus, clips=indivisible(config, corpus)))
+        splits.check(corpus)
     except CorpusError as error:
         if config.corpus.leaks == "refuse":
             raise

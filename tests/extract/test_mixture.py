@@ -72,9 +72,9 @@ def test_parts_with_other_names_are_refused():
         mix({"a": Part(corpus("a", "train")), "b": Part(other)}, ["b"], "abaw2")
 
 
-def test_a_mixture_without_anything_to_score_is_refused():
-    with pytest.raises(CorpusError, match="no clip of the mixture is of split validation"):
-        mix({"a": Part(corpus("a", "train"))}, ["a"], "abaw2")
+def test_a_mixture_without_anything_to_train_on_or_an_unknown_part_to_score_is_refused():
+    with pytest.raises(CorpusError, match="no clip of the mixture is trained on"):
+        mix({"a": Part(corpus("a", "train"), training_splits=())}, ["a"], "abaw2")
     with pytest.raises(ConfigError, match="no part 'c'"):
         mix({"a": Part(corpus("a", "train"))}, ["c"], "abaw2")
 

@@ -11,7 +11,6 @@ from sequence_trees import MAKERS, ckplus, disfa, pictures
 from extract import corpora
 from extract.corpora import CropFrames
 from extract.corpora.imagery.footage import CROPPED
-from extract.corpora.splits import Folds, check, kfold
 from stores.errors import ConfigError, CorpusError
 
 ALL = pytest.mark.parametrize("kind", MAKERS)
@@ -178,15 +177,13 @@ def test_an_empty_or_binary_file_is_refused_by_name(tmp_path, kind, content):
 
 
 @ALL
-def test_a_clip_has_a_split_and_a_subject_and_folds_are_by_subject(tmp_path, kind):
+def test_a_clip_has_a_split_and_a_subject(tmp_path, kind):
     MAKERS[kind](tmp_path)
     corpus = load(kind, tmp_path)
     (clip,) = corpus.clips
     assert (corpus.name, corpus.edition, clip.split) == (kind, "", "train")
     assert clip.subject
     assert not clip.static
-    with pytest.raises(ConfigError, match="one is empty"):
-        kfold(corpus, Folds(2, 0))
 
 
 @ALL
@@ -300,13 +297,12 @@ def test_a_threshold_that_is_no_intensity_is_refused(tmp_path, kind, threshold):
         load(kind, tmp_path, au_threshold=threshold)
 
 
-def test_subjects_of_several_clips_stay_in_one_fold(tmp_path):
+def test_the_clips_of_one_subject_name_it_alike(tmp_path):
     for subject in range(1, 9):
         for sequence in (1, 2):
             ckplus(tmp_path, sequence=f"S{subject:03d}_{sequence:03d}")
-    corpus = load("ckplus", tmp_path)
-    for fold in range(2):
-        check(kfold(corpus, Folds(2, fold)))
+    named = [clip.subject for clip in load("ckplus", tmp_path).clips]
+    assert sorted(named) == sorted(2 * [f"S{subject:03d}" for subject in range(1, 9)])
 
 
 def test_the_people_that_disfa_and_disfaplus_share_have_the_same_names(tmp_path):

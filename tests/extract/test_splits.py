@@ -1,82 +1,17 @@
-"""Splits: folds that stay where they are, people that are never divided, leaks that are refused."""
+"""Splits: leaks that are refused, and a test split that validates."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from made_corpora import make_clip, make_corpus
 
 from extract.corpora.clip import video_of
-from extract.corpora.splits import Folds, check, divided, kfold, validate_on_test
+from extract.corpora.splits import check, divided, validate_on_test
 from stores.errors import ConfigError, CorpusError
-
-SUBJECTS = [f"SN{i:03d}" for i in range(1, 28)]
-
-
-def people(subjects, takes=2):
-    return [make_clip(f"{s}_{take}", subject=s) for s in subjects for take in range(takes)]
-
-
-def assignment(clips, **folds):
-    return {
-        c.id: c.split for c in kfold(make_corpus(clips), Folds(**({"kfold": 3, "fold": 0} | folds))).clips
-    }
-
-
-def test_every_subject_is_scored_in_exactly_one_fold():
-    clips = people(SUBJECTS)
-    scored = [
-        {c for c, split in assignment(clips, fold=fold).items() if split == "validation"} for fold in range(3)
-    ]
-    assert set().union(*scored) == {clip.id for clip in clips}
-    assert sum(map(len, scored)) == len(clips)
-    for fold in range(3):
-        check(kfold(make_corpus(clips), Folds(3, fold)))
-
-
-@settings(deadline=None, max_examples=30)
-@given(st.sets(st.sampled_from(SUBJECTS), min_size=12), st.integers(0, 5))
-def test_folds_do_not_move_when_clips_are_added_or_reordered(some, seed):
-    try:
-        few = assignment(people(sorted(some)), seed=seed)
-    except ConfigError:
-        return  # an empty fold
-    everyone = assignment(people(SUBJECTS)[::-1], seed=seed)
-    assert few.items() <= everyone.items()
-
-
-def test_another_seed_makes_other_folds():
-    assert assignment(people(SUBJECTS), seed=0) != assignment(people(SUBJECTS), seed=1)
-
-
-def test_left_and_right_of_one_video_stay_together():
-    ids = [f"video{i}{side}" for i in range(40) for side in ("_left", "_right", "")]
-    clips = [make_clip(i, subject="") for i in ids]
-    found = assignment(clips, by="video", kfold=5)
-    assert {video_of(i) for i in ids} == {f"video{i}" for i in range(40)}
-    for i in range(40):
-        assert len({found[f"video{i}{side}"] for side in ("_left", "_right", "")}) == 1
-    assert set(found.values()) == {"train", "validation"}
 
 
 @pytest.mark.parametrize("name", ["video45_1", "122-60-1920x1080-5", "6-30-1920x1080", "left_hand"])
 def test_only_left_and_right_at_the_end_are_sides_of_a_video(name):
     assert video_of(name) == name
     assert video_of(f"{name}_left") == name
-
-
-def test_the_test_split_is_not_divided():
-    clips = [*people(SUBJECTS), make_clip("t", "test", subject="SN001")]
-    assert assignment(clips)["t"] == "test"
-
-
-def test_an_empty_fold_is_refused_with_the_sizes():
-    with pytest.raises(ConfigError, match=r"2 folds by subject have (1, 0|0, 1) subjects, one is empty"):
-        assignment(people(["SN001"]), kfold=2)
-
-
-def test_folds_by_subject_need_subjects():
-    with pytest.raises(ConfigError, match="clip a: its subject is not known"):
-        assignment([make_clip("a", subject="")])
 
 
 def test_a_subject_in_two_splits_is_refused():

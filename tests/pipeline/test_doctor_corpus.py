@@ -89,15 +89,14 @@ def test_the_remedy_for_a_split_that_lacks_is_one_that_this_corpus_can_have(conf
 
     people = whole("t", "train")
     shard = whole("train-00000", "train", subject="")
-    assert remedy(corpus(people)).endswith("or set corpus.split: {kfold: 5, fold: 0}")
-    assert remedy(corpus(shard)).endswith("{kfold: 5, fold: 0, by: video}")
+    assert remedy(corpus(people)).endswith("or set sweep.folds: {count: 5}")
+    assert remedy(corpus(shard)).endswith("{count: 5, by: video}")
     tested = corpus(shard, whole("test-00000", "test", subject=""))
-    assert remedy(tested).endswith("{kfold: 5, fold: 0, by: video} or {validation: test}")
+    assert remedy(tested).endswith("{count: 5, by: video} or corpus.split: {validation: test}")
     parts = {"a": {"kind": "disfa", "root": "/nowhere"}}
     mixture = configure("/nowhere", corpus={"kind": "mixture", "parts": parts, "score": ["a"]})
     assert remedy(tested, mixture).endswith(
-        "score parts that have it (corpus.score), and give them a split, such as {kfold: 5, fold: 0,"
-        " by: video}"
+        "score parts that have it (corpus.score), and set sweep.folds: {count: 5, by: video}"
     )
     nobody = corpus(clip("t", "train", [True], classes=[0]), clip("v", "validation", [True], classes=[0]))
     found = list(checks.check_coverage(config, take(nobody)))

@@ -136,8 +136,8 @@ def test_one_configuration_trains_a_table_on_three_corpora_with_different_label_
     assert [row.name for row in table.rows] == ["V", "AU", "A+AU+EXPR+Attn"]
     assert all(row.counts["done"] == 1 for row in table.rows)
     # One video of 24 frames is scored, and none of the other corpora.
-    assert table.provenance.clips == 1
-    assert table.provenance.frames == {"V": 24, "A": 24, "AU": 24, "EXPR": 24}
+    assert table.plan.provenance.clips == 1
+    assert table.plan.provenance.frames == {"V": 24, "A": 24, "AU": 24, "EXPR": 24}
     text = written[0].read_text()
     assert "units (weight 0.5)" in text
     assert "A+AU+EXPR: not admitted to abaw5" in text
@@ -203,23 +203,6 @@ def test_a_person_in_two_splits_is_refused_and_only_reported_where_that_is_asked
     assert "are in two splits" in caplog.text
 
 
-def test_images_that_are_split_by_video_excuse_nobody_else_from_keeping_people_apart(
-    made, configure, tmp_path
-):
-    shards = [(f"train-{k:05d}", "train", "") for k in range(8)]
-    toy_corpora.write(tmp_path / "shards", "expw", ["Happy"], [], shards, static=True, values=False)
-    toy_corpora.write(tmp_path / "again", "affwild2", ["Neutral"], [], [("w", "train", "v2")], seed=4)
-    parts = yaml.safe_load(EXPERIMENT.replace("ROOT", str(tmp_path)))["corpus"]["parts"]
-    folds = {"kfold": 2, "fold": 0, "by": "video"}
-    parts["shards"] = {"kind": "toy", "root": str(tmp_path / "shards"), "split": folds}
-    parts["again"] = {"kind": "toy", "root": str(tmp_path / "again")}
-    changes = {"corpus__parts": parts, "corpus__score": ["videos", "shards"]}
-    with pytest.raises(CorpusError, match=r"affwild2\.v2 in train \(again\.w\) and validation"):
-        read_corpus(configure(**changes), tmp_path)
-    parts["videos"]["split"] = folds | {"seed": 3}  # asked for: people of it may be on both sides
-    read_corpus(configure(**changes), tmp_path)
-
-
 @pytest.mark.parametrize("fold", [None, {"validation": "test"}])
 def test_an_official_test_split_can_be_the_validation_split_and_the_table_says_so(
     made, configure, tmp_path, fold
@@ -241,48 +224,19 @@ def test_an_official_test_split_can_be_the_validation_split_and_the_table_says_s
 
 def test_the_table_says_how_each_part_was_divided(made, configure):
     parts = configure().corpus.parts
-    parts = {"videos": parts["videos"].model_copy(update={"split": Division(kfold=5, fold=2)})}
+    parts = {"videos": parts["videos"].model_copy(update={"split": Division(validation="test")})}
     config = configure()
     config = config.model_copy(update={"corpus": config.corpus.model_copy(update={"parts": parts})})
     assert corpus_note(config) == (
-        "a mixture of videos (weight 1, scored, validated on fold 2 of 5 by subject)"
+        "a mixture of videos (weight 1, scored, validated on its official test split, on which the best epoch"
+        " is chosen)"
     )
 
 
-@pytest.mark.parametrize(
-    "split",
-    [
-        {},
-        {"fold": 1},
-        {"validation": "test", "kfold": 5},
-        {"validation": "test", "by": "video"},
-        {"validation": "train"},
-    ],
-)
-def test_a_division_is_folds_or_an_official_split_and_not_both(split):
-    with pytest.raises(ValidationError, match=r"expected official, |Input should be 'test'"):
+@pytest.mark.parametrize("split", [{}, {"fold": 1}, {"validation": "train"}])
+def test_another_division_is_the_official_test_split(split):
+    with pytest.raises(ValidationError):
         Division(**split)
-
-
-def test_a_single_corpus_can_be_split_in_folds(made, tmp_path):
-    toy_corpora.write(
-        tmp_path / "people",
-        "disfa",
-        [],
-        ["AU1"],
-        [(f"SN{i:03d}_{side}", "train", f"SN{i:03d}") for i in range(20) for side in ("left", "right")],
-        frames=2,
-    )
-    raw = yaml.safe_load(EXPERIMENT.replace("ROOT", str(tmp_path)))
-    raw["corpus"] = {"kind": "toy", "root": str(tmp_path / "people"), "options": {"au_threshold": 6}}
-    raw["table"] = {}
-    scored = []
-    for fold in range(4):
-        raw["corpus"]["split"] = {"kfold": 4, "fold": fold}
-        corpus, _ = read_corpus(Config.model_validate(raw), tmp_path / "people")
-        assert all((clip.labels.au[:, 0] == 0).all() for clip in corpus.clips)
-        scored += [clip.subject for clip in corpus.clips if clip.split == "validation"]
-    assert sorted(scored) == sorted(f"SN{i:03d}" for i in range(20) for _ in range(2))
 
 
 @pytest.mark.parametrize(
@@ -293,9 +247,9 @@ def test_a_single_corpus_can_be_split_in_folds(made, tmp_path):
         ("weight: 0.5", "weight: 0", "corpus.parts.units.weight"),
         ("score: [videos]", "score: [video]", "score: no part 'video': expected some of videos, units"),
         ("score: [videos]", "score: []", "a mixture needs 'parts' and 'score'"),
-        ("  edition: abaw5\n  map", "  edition: abaw5\n  split: {kfold: 2}\n  map", "give it to its parts"),
-        ("training_splits: [train, validation]", "split: {kfold: 3, fold: 3}", "folds are counted from 0"),
-        ("training_splits: [train, validation]", "split: {kfold: 3, by: person}", "corpus.parts.units.split"),
+        ("  edition: abaw5\n", "  edition: abaw5\n  split: {validation: test}\n", "give it to its parts"),
+        ("training_splits: [train, validation]", "split: {kfold: 3, fold: 3}", "set sweep.folds"),
+        ("training_splits: [train, validation]", "split: {by: person}", "corpus.parts.units.split"),
         ("root: ROOT/units", "edition: abaw9, root: ROOT/units", "unknown edition 'abaw9'"),
         ("    units:", "    a.b:", "corpus.parts.a.b"),
     ],
