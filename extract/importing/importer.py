@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import stores
 from extract.importing import source_files
@@ -99,16 +100,8 @@ def import_features(
             progress("import", len(wanted), done)
             job.take(clip, rows, file)
         progress("import", len(wanted), len(wanted))
-    logger.info(
-        "%s: %d clips imported (%d frames), %d unchanged, %d failed",
-        store_path,
-        len(job.written),
-        job.frames,
-        len(job.unchanged),
-        len(job.failed),
-    )
     order = {clip: number for number, clip in enumerate(clips)}
-    return ImportReport(
+    report = ImportReport(
         written=tuple(job.written),
         unchanged=tuple(job.unchanged),
         failed=tuple(sorted(job.failed, key=lambda failed: order[failed.clip])),
@@ -117,6 +110,9 @@ def import_features(
         not_finite=job.not_finite,
         seconds=time.perf_counter() - began,
     )
+    counts = len(report.written), report.frames, len(report.unchanged), len(report.failed)
+    logger.info("%s: %d clips imported (%d frames), %d unchanged, %d failed", store_path, *counts)
+    return report
 
 
 class _Job:
@@ -140,7 +136,7 @@ class _Job:
             columns = origin.get("columns") if isinstance(origin, Mapping) else None
             self._first = clip, _dim(self._store), columns
 
-    def import_file(self, clip: str, path: Path, reader: source_files.Reader) -> None:
+    def import_file(self, clip: str, path: Path, reader: ModuleType) -> None:
         """Imports the one clip of a file."""
         try:
             file = content(path)
@@ -188,15 +184,14 @@ class _Job:
         if self._store is None:
             self._store = stores.create(self._path, self._options.spec(dim), self._options.backend)
         self._first = self._first or (clip, dim, columns)
-        origin: dict[str, Json] = {
-            "file": display_name(file.path),
-            "sha256": file.sha256,
-            "reader": self._reader,
-            "columns": columns,
-            "importer": IMPORTER_VERSION,
-        }
         attrs: dict[str, Json] = {
-            "imported": origin,
+            "imported": {
+                "file": display_name(file.path),
+                "sha256": file.sha256,
+                "reader": self._reader,
+                "columns": columns,
+                "importer": IMPORTER_VERSION,
+            },
             "missing": int((~timeline.valid).sum()),
             "not_finite": timeline.not_finite,
         }

@@ -3,33 +3,16 @@
 To add a format of arrays: one function and one line in ``array_files.OPEN``.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from types import ModuleType
 
 from extract.importing import array_files, table_files
 from extract.importing.request import Selection
-from extract.importing.timeline import Rows
 from extract.parsing import tables
 from stores.errors import ConfigError, CorpusError
 
 SUFFIXES = (*array_files.OPEN, *tables.SUFFIXES)
-
-
-class Reader(Protocol):
-    """What ``array_files`` and ``table_files`` have in common."""
-
-    def read_one(self, path: Path, selection: Selection) -> Rows:
-        """Reads the one clip of a file; ``CorpusError`` if it is damaged or unfit."""
-
-    def clips(self, path: Path, selection: Selection) -> tuple[str, ...]:
-        """Returns the clips of a file of many; ``CorpusError`` if it is damaged or cannot tell them apart."""
-
-    def read_many(
-        self, path: Path, selection: Selection, wanted: Iterable[str]
-    ) -> Iterator[tuple[str, Rows | CorpusError]]:
-        """Yields each wanted clip of a file of many once: its rows, or what is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +23,15 @@ class Source:
         suffix: of every file; one of ``SUFFIXES``.
         files: clip -> its file, sorted by clip; empty if ``many`` is given.
         many: the one file of many clips, or None.
-        reader: of these files.
+        reader: ``array_files`` or ``table_files``. ``read_one(path, selection)`` gives the rows of the clip
+            in a file, ``clips(path, selection)`` the clips in a file of many, and ``read_many(path, selection,
+            wanted)`` yields each wanted one of them: its rows, or what is wrong with them.
     """
 
     suffix: str
     files: dict[str, Path]
     many: Path | None
-    reader: Reader
+    reader: ModuleType
 
 
 def find(source: Path, selection: Selection) -> Source:
@@ -97,4 +82,4 @@ def _source(suffix: str, files: dict[str, Path], many: Path | None, selection: S
     if selection.array is not None and (is_table or suffix == ".npy"):
         msg = f"--array is for .npz, .h5, .hdf5 and .zarr, these are {suffix} files"
         raise ConfigError(msg)
-    return Source(suffix, files, many, cast("Reader", table_files if is_table else array_files))
+    return Source(suffix, files, many, table_files if is_table else array_files)
