@@ -24,8 +24,8 @@ class Source:
         files: clip -> its file, sorted by clip; empty if ``many`` is given.
         many: the one file of many clips, or None.
         reader: ``array_files`` or ``table_files``. ``read_one(path, selection)`` gives the rows of the clip
-            in a file, ``clips(path, selection)`` the clips in a file of many, and ``read_many(path, selection,
-            wanted)`` yields each wanted one of them: its rows, or what is wrong with them.
+            of a file, ``clips(path, selection)`` the clips of a file of many; ``read_many(path, selection,
+            wanted)`` yields each wanted one of these: its rows, or what is wrong with them.
     """
 
     suffix: str

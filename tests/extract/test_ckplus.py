@@ -28,16 +28,7 @@ def test_a_sequence_comes_back_as_its_files_say(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "name"),
-    [
-        (0, "neutral"),
-        (1, "anger"),
-        (2, "contempt"),
-        (3, "disgust"),
-        (4, "fear"),
-        (5, "happy"),
-        (6, "sadness"),
-        (7, "surprise"),
-    ],
+    list(enumerate(["neutral", "anger", "contempt", "disgust", "fear", "happy", "sadness", "surprise"])),
 )
 def test_emotions_go_by_the_order_of_the_corpus(tmp_path, number, name):
     ckplus(tmp_path, emotion=number)
@@ -140,21 +131,3 @@ def test_a_peak_before_the_last_picture_is_noted(tmp_path):
     corpus = load(tmp_path)
     assert corpus.clips[0].labels.expression.tolist() == [-1, -1, -1, 3, -1]
     assert "1 sequences go on after the frame that is labelled: S005_001" in corpus.notes
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["S005_001_00000004_facs.txt", "S005_002_00000004_emotion.txt", "S005_001_00000000_emotion.txt", "3.txt"],
-)
-def test_files_of_other_names_are_refused(tmp_path, name):
-    ckplus(tmp_path)
-    put(tmp_path / "Emotion/S005/001" / name, "3")
-    with pytest.raises(CorpusError, match=f"{name}: no file of CK"):
-        load(tmp_path)
-
-
-def test_two_emotions_of_one_sequence_are_refused(tmp_path):
-    ckplus(tmp_path)
-    put(tmp_path / "Emotion/S005/001/S005_001_00000003_emotion.txt", "3")
-    with pytest.raises(CorpusError, match="both of the sequence S005_001"):
-        load(tmp_path)

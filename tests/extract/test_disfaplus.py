@@ -69,17 +69,3 @@ def test_a_unit_without_a_file_is_unknown_and_noted(tmp_path):
     assert (corpus.clips[0].labels.au[:, 0] == -1).all()
     assert "1 trials have no file for some action units: SN001_A1_AU1_TrailNo_1" in corpus.notes
     assert "1 subjects, where the release has 9" in corpus.notes
-
-
-def test_subjects_of_other_names_are_refused(tmp_path):
-    put(tmp_path / "Labels/SN001 2/A1_AU1_TrailNo_1/AU1.txt", "000.jpg 0\n")
-    disfaplus(tmp_path)
-    with pytest.raises(CorpusError, match=r"SN001 2: no subject of DISFA\+"):
-        load(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["AU7.txt", "au1.txt", "notes.txt"])
-def test_label_files_of_other_names_are_refused(tmp_path, name):
-    put(disfaplus(tmp_path).parent / name, "000.jpg 0\n")
-    with pytest.raises(CorpusError, match=f"{name}: no file of DISFA"):
-        load(tmp_path)

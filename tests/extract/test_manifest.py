@@ -17,8 +17,6 @@ from stores.errors import ConfigError, CorpusError
 
 LABELS = ("valence", "arousal", "expression", "AU1", "AU04")
 COLUMNS = ("clip", "frame", "path", *LABELS, "split", "subject", "fps")
-    ["clip", "frame", "path", "valence", "arousal", "expression", "AU1", "AU04", "split", "subject", "fps"]
-)
 SPLITS = ("train", "validation", "test")
 CLASSES = ("calm", "Happiness", "très content")
 

@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from sequence_trees import MAKERS, ckplus, disfa, pictures
+from sequence_trees import MAKERS, ckplus, disfa, pictures, put
 
 from extract import corpora
 from extract.corpora import CropFrames
@@ -117,16 +117,49 @@ DEFECTS = {
 }
 
 
+# Kind -> files and folders beside the right ones that are called as nothing of the corpus is.
+STRANGERS = {
+    "disfa": [f"Images/{name}" for name in ("S001", "SN0011", "LeftVideoSN001_comp_left", "Left")]
+    + [f"ActionUnit_Labels/SN001/{name}.txt" for name in ("SN001_au7", "SN002_au1", "SN001_AU1", "notes")],
+    "disfaplus": ["Labels/SN001 2"]
+    + [f"Labels/SN001/A1_AU1_TrailNo_1/{name}.txt" for name in ("AU7", "au1", "notes")],
+    "bp4d": [f"AUCoding/{name}.csv" for name in ("F001", "X001_T1", "F001_T9", "2F01_01")]
+    + ["AU-INT/AU12/F001_T1_AU06.csv"],
+    "afew_va": ["001/002.json"],
+    "ckplus": [
+        f"Emotion/S005/001/{name}.txt"
+        for name in ("S005_001_00000004_facs", "S005_002_00000004_emotion", "S005_001_00000000_emotion", "3")
+    ],
+}
+# Kind, two files or folders that are both of one thing, and of what.
+CODES = "AU-Intensity-Codes3.0"
+UNIT, EMOTION = "ActionUnit_Labels/SN001/SN001_au", "Emotion/S005/001/S005_001_0000000"
+RIVALS = [
+    ("disfa", f"{UNIT}1.txt", f"{UNIT}01.txt", "AU1 of SN001"),
+    ("disfa", "Images/LeftVideoSN001", "Images/LeftVideoSN001_comp", "the clip SN001_left"),
+    ("bp4d", "AU-INT/AU06/F001_T1_AU06.csv", f"{CODES}/AU06/F001_T1_AU06.csv", "AU06 of F001_T1"),
+    ("afew_va", "001/001.json", "AFEW-VA_02/001/001.json", "the clip 001"),
+    ("ckplus", f"{EMOTION}3_emotion.txt", f"{EMOTION}4_emotion.txt", "the sequence S005_001"),
+]
+
+
 def load(kind, root, **options):
     return corpora.load(kind, root, "abaw2", **options)
 
 
-def refusal(kind, root):
+def refusal(kind, root, **options):
     with pytest.raises(CorpusError) as caught:
-        load(kind, root)
+        load(kind, root, **options)
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def thing(path):
+    """Makes a file that is read before its name could be seen to be wrong, or a folder with such a file."""
+    if not path.exists():
+        put(path if path.suffix else path / "trial/AU1.txt", "1,0\n")
+    return path
 
 
 def labels(corpus):
@@ -148,6 +181,26 @@ def test_a_malformed_line_is_refused_by_file_and_line(tmp_path, kind, defect):
     message = refusal(kind, tmp_path)
     assert re.search(rf"{re.escape(str(path))}, line {line}\b", message), message
     assert "expected" in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, names in STRANGERS.items() for name in names]
+)
+def test_a_file_or_folder_that_is_called_otherwise_is_refused_by_its_path(tmp_path, kind, name):
+    MAKERS[kind](tmp_path)
+    path = thing(tmp_path / name)
+    message = refusal(kind, tmp_path, **({"au_threshold": 2} if name.startswith("AU-INT") else {}))
+    assert message.startswith(f"{path}: no ")
+    assert "expected" in message
+
+
+@pytest.mark.parametrize(("kind", "one", "other", "both"), RIVALS)
+def test_two_files_or_folders_of_one_thing_are_refused_by_both_paths(tmp_path, kind, one, other, both):
+    MAKERS[kind](tmp_path)
+    paths = thing(tmp_path / one), thing(tmp_path / other)
+    message = refusal(kind, tmp_path, **({"au_threshold": 2} if kind == "bp4d" else {}))
+    for part in (*map(str, paths), f"are both of {both}: keep one"):
+        assert part in message
 
 
 @ALL
