@@ -151,7 +151,7 @@ def test_a_clip_that_kills_every_worker_fails_alone(tmp_path, monkeypatch):
     store = stores.create(tmp_path / "store", feature_spec(4))
     todo = Worklist(tuple((clip, Source("", np.ones(10, bool))) for clip in crops), (), ())
     monkeypatch.setattr(extraction, "extract_task", partial(fatal_for, "clip3"))
-    work = Work(load("smoke").features, store.path, 1)
+    work = Work(load("smoke").streams["face"], store.path, 1)
     calls = []
     with dask.config.set({"distributed.scheduler.allowed-failures": 0}):
         report = extract_on(Cluster(workers=1), todo, work, lambda *call: calls.append(call))
