@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.config.folds import Folds, Unit
+from pipeline.config.folding import Folds, Unit
 from stores import Record, Store
 from stores.errors import ConfigError
 

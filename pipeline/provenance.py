@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import MIXTURE, Config, Reading
-from pipeline.config.folds import Folds
+from pipeline.config.folding import Folds
 from pipeline.data import SCORED, TRAIN, Data
 from pipeline.folds import Division
 from stores import FeatureSpec, LabelSpec

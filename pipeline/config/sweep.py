@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails, InitErrorDetails
 
-from pipeline.config.folds import Folds
+from pipeline.config.folding import Folds
 from pipeline.config.section import Section, Seed, Task
 from pipeline.config.training import Training
 from temporal.tasks import TASKS

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config.folds import Folds
+from pipeline.config.folding import Folds
 from pipeline.folds import divisions
 from stores.errors import ConfigError
 
