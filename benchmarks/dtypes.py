@@ -49,7 +49,7 @@ def least_cosine(one: stores.Store, other: stores.Store, clips: list[str]) -> fl
 def scores(run: Path, features: stores.Store, labels: stores.Store, clips: list[str]) -> dict[str, float]:
     """Every score of a trained model on these features."""
     model = temporal.load(run)
-    predicted = [model.predict(features.read(clip), features.read(clip, "valid")) for clip in clips]
+    predicted = [model.predict_arrays(features.read(clip), features.read(clip, "valid")) for clip in clips]
     joined = {task: np.concatenate([each[task] for each in predicted]) for task in model.run.tasks}
     truth = {
         task: np.concatenate([labels.read(clip, TASKS[task].array) for clip in clips]) for task in joined
