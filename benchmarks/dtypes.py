@@ -96,7 +96,7 @@ def main() -> None:
         if single is None:
             single = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="facets-bench-"))) / "work"
             facets = Path(sys.executable).with_name("facets")
-            options = ["--work", single, "--set", "features.dtype=float32"]
+            options = ["--work", single, "--set", "streams.face.dtype=float32"]
             subprocess.run([facets, "features", *options], check=True, stdout=sys.stderr)
         print(json.dumps(compare(chosen.half, single), indent=1))
 

@@ -176,7 +176,7 @@ class Network:
             return
         msg = (
             f"{backbone.name} in {how} has a cosine of {cosine:.6f} with plain float32, expected at least"
-            f" {GATE}: set features.precision to float32 and features.compile to false"
+            f" {GATE}: give the stream precision: float32 and compile: false"
         )
         if strict:
             raise ConfigError(msg)
