@@ -284,7 +284,7 @@ def test_a_group_that_runs_out_of_memory_is_listed_and_the_other_groups_go_on(fa
 
 
 def test_a_run_that_cannot_be_committed_is_listed_as_failed(facets, extracted, monkeypatch):
-    def refuse(place, data, run, *_):
+    def refuse(work, run, *_):
         message = f"no room for {run.name}"
         raise RuntimeError(message)
 
@@ -311,14 +311,15 @@ def test_reduced_features_are_kept_beside_the_features_whatever_places_them(face
     assert "6 done, 0 unfinished" in plan
 
 
-def test_info_tells_how_far_a_work_directory_is_when_clips_lack_features(facets, extracted):
+def test_when_clips_lack_features_info_counts_what_is_there_and_the_sweep_names_the_clips(facets, extracted):
     record = next(iter((extracted / "features").glob("*/clips/*.json")))
     record.unlink()
     code, out, _ = facets("info", work=extracted)
     assert code == DONE
-    assert "runs      " in out
-    assert "cannot be planned yet: 1 of 5 labelled clips have no features" in out
-    assert record.stem in out
+    assert all(word in out for word in ("4 clips", "5 clips", "no plan"))
+    code, _, err = facets("sweep", "--dry-run", work=extracted)
+    assert (code, err.count("\n")) == (FAILED, 1)
+    assert record.stem in err
 
 
 def test_zarr_stores_give_the_same_runs_as_hdf5(facets, extracted, tmp_path, work):
