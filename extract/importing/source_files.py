@@ -48,7 +48,7 @@ def find(source: Path, selection: Selection) -> Source:
         ConfigError: columns are asked of arrays, or an array of tables.
     """
     if (source / "store.json").exists():
-        msg = f"{source} is a store already: a configuration uses it as it is as the store of a stream"
+        msg = f"{source} is a store already: name it in the configuration: streams.<name>.store"
         raise CorpusError(msg)
     if _is_file(source):
         return _source(source.suffix, {}, source, selection)

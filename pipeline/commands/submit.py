@@ -87,6 +87,7 @@ def write(
     """
     import stores
     from pipeline.bars import bars
+    from pipeline.prediction.finished import open_streams
     from pipeline.submission.composing import write_submission
     from pipeline.submission.formats import format_of
     from pipeline.submission.lists import read_list
@@ -96,7 +97,7 @@ def write(
     form = format_of(edition or config.table.edition, track)
     listing = read_list(listed, form, lengths)
     sources = open_runs(place.runs, run_ids, form.track)
-    features = stores.open(next(iter(place.streams.values())))
+    features = open_streams((one.run for one in sources), place)
     labels = stores.open(place.labels) if (place.labels / "store.json").exists() else None
     with bars() as progress:
         written = write_submission(

@@ -19,7 +19,7 @@ from pipeline.submission.lists import Listing
 from pipeline.submission.sources import Source
 from stores import Store
 from stores.commit import replace_file
-from stores.errors import ConfigError
+from stores.errors import ConfigError, StoreError
 from stores.progress import Progress, silent
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Written:
     Attributes:
         path: the file, or the folder of one file per clip.
         rows: rows of predictions.
-        without_crop: rows of frames without a crop, filled by the policy.
+        without_crop: rows of frames at which a run sees nothing, such as no crop, filled by the policy.
         beyond: rows after the last frame of a clip's features; they repeat its last row.
         absent: clips without features, filled by the mean.
     """
@@ -62,7 +62,7 @@ def write_submission(
     form: Format,
     listing: Listing,
     sources: Sequence[Source],
-    features: Store,
+    features: Mapping[str, Store],
     out: Path,
     *,
     missing: Missing = "interpolate",
@@ -80,10 +80,10 @@ def write_submission(
         form: of the submission.
         listing: its rows.
         sources: the runs, from ``open_runs``.
-        features: store with the features of the listed clips.
+        features: the feature store of each stream that the runs read, from ``open_streams``.
         out: folder; made if absent.
-        missing: policy for frames without a crop. Images of a shard are independent, so no other image can
-            stand in for one: theirs is always ``mask``.
+        missing: policy for frames without a crop, or at which no stream of a run has anything. Images of a
+            shard are independent, so no other image can stand in for one: theirs is always ``mask``.
         absent: policy for clips without features.
         labels: store that knows which clips are shards of independent images; None if none are.
         device: where models compute.
@@ -96,7 +96,7 @@ def write_submission(
     """
     wanted = _wanted(form, listing, features)
     path = out / (form.name if form.clipwise else form.name + SUFFIX)
-    lacking = tuple(one.clip for one in wanted if not features.has(one.clip))
+    lacking = tuple(one.clip for one in wanted if not _has(features, one.clip))
     _check_present(wanted, lacking, absent, features)
     if form.clipwise:
         _check_folder(path, listing)
@@ -109,20 +109,23 @@ def write_submission(
     for done, one in enumerate(wanted, 1):
         if one.clip in lacking:
             continue
-        valid = features.read(one.clip, "valid")
+        valid = _valid(features, one.clip)
+        everywhere = np.ones(len(next(iter(valid.values()))), bool)
         policy = missing
         if is_static(one.clip, labels):
-            _check_inside(one, len(valid), listing)
+            _check_inside(one, len(everywhere), listing)
             policy = "mask"
         values: dict[str, NDArray[np.float64]] = {}
         for source, predict in predictors:
+            sees = np.any([valid[stream] for stream in source.run.streams], axis=0)
+            everywhere &= sees
             for task, array in source.pick(predict(one.clip)).items():
-                values[task] = _filled(array, valid, one, policy)
+                values[task] = _filled(array, sees, one, policy)
                 sums[task] = sums.get(task, 0.0) + values[task].sum(0)
         for row, text in zip(one.rows.tolist(), as_text(values, thresholds), strict=True):
             texts[row] = text
-        inside = one.frames[one.frames < len(valid)]
-        without_crop += int((~valid[inside]).sum())
+        inside = one.frames[one.frames < len(everywhere)]
+        without_crop += int((~everywhere[inside]).sum())
         beyond += len(one.frames) - len(inside)
         progress("predict", len(wanted), done)
     if lacking:
@@ -162,7 +165,21 @@ def as_text(values: Mapping[str, NDArray[np.float64]], thresholds: NDArray[np.fl
     return [",".join(row) for row in zip(*parts, strict=True)]
 
 
-def _wanted(form: Format, listing: Listing, features: Store) -> list[_Wanted]:
+def _has(features: Mapping[str, Store], clip: str) -> bool:
+    return all(store.has(clip) for store in features.values())
+
+
+def _valid(features: Mapping[str, Store], clip: str) -> dict[str, NDArray[np.bool_]]:
+    """Returns (T,) per stream: the frames of a clip at which it has something."""
+    valid = {name: store.read(clip, "valid") for name, store in features.items()}
+    lengths = {name: len(flags) for name, flags in valid.items()}
+    if len(set(lengths.values())) > 1:
+        msg = f"the streams of clip {clip} have different numbers of frames, {lengths}: extract them again"
+        raise StoreError(msg)
+    return valid
+
+
+def _wanted(form: Format, listing: Listing, features: Mapping[str, Store]) -> list[_Wanted]:
     """Returns the rows of each clip, clips in the order in which the list first names them."""
     if not form.clipwise:
         rows: dict[str, list[int]] = {}
@@ -176,26 +193,27 @@ def _wanted(form: Format, listing: Listing, features: Store) -> list[_Wanted]:
     for clip in listing.names:
         length = listing.lengths.get(clip)
         if length is None:
-            if not features.has(clip):
+            if not _has(features, clip):
                 msg = (
                     f"{listing.path} does not say how many frames clip {clip} has, and there are no features"
                     " of it: give --lengths"
                 )
                 raise ConfigError(msg)
-            length = features.record(clip).frames
+            length = next(iter(features.values())).record(clip).frames
         wanted.append(_Wanted(clip, np.arange(first, first + length), np.arange(length)))
         first += length
     return wanted
 
 
 def _check_present(
-    wanted: Sequence[_Wanted], lacking: Sequence[str], absent: Absent, features: Store
+    wanted: Sequence[_Wanted], lacking: Sequence[str], absent: Absent, features: Mapping[str, Store]
 ) -> None:
     if not lacking or (absent == "mean" and len(lacking) < len(wanted)):
         return
     some = ", ".join(lacking[:5]) + (", ..." if len(lacking) > 5 else "")
+    paths = " or ".join(str(store.path) for store in features.values())
     msg = (
-        f"{len(lacking)} of {len(wanted)} listed clips have no features in {features.path} ({some}): put"
+        f"{len(lacking)} of {len(wanted)} listed clips have no features in {paths} ({some}): put"
         " their crops into the corpus and run facets features"
     )
     if len(lacking) < len(wanted):

@@ -63,12 +63,12 @@ def save(result: RunResult, folder: str | Path) -> None:
     replace_file(path / CONFIG, documents.render(config))
 
 
-def load(folder: str | Path, features: FeatureSpec | None = None) -> TrainedModel:
+def load(folder: str | Path, features: FeatureSpec | Mapping[str, FeatureSpec] | None = None) -> TrainedModel:
     """Loads a model onto the CPU.
 
     Args:
         folder: what ``save`` wrote.
-        features: spec of the features it will be used on, checked if given.
+        features: spec of the features it will be used on, of each stream or of the only one, if known.
 
     Raises:
         StoreError: a file is missing or damaged, or does not fit the other exactly.

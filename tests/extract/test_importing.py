@@ -478,7 +478,7 @@ def test_sources_that_are_something_else_are_refused_with_advice(tmp_path):
     with pytest.raises(CorpusError, match=r"nowhere is not a folder, nor a file that ends in one of \.npy"):
         import_features(tmp_path / "nowhere", tmp_path / "store", OPTIONS)
     stores.create(tmp_path / "made", feature_spec(4))
-    with pytest.raises(CorpusError, match=r"made is a store already: .* features\.store"):
+    with pytest.raises(CorpusError, match=r"made is a store already: .* streams\.<name>\.store"):
         import_features(tmp_path / "made", tmp_path / "store", OPTIONS)
 
 

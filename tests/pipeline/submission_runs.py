@@ -31,7 +31,7 @@ def make_features(path, clips=CLIPS):
             "valid": np.array(valid),
         }
         store.write(clip, arrays)
-    return store
+    return {"face": store}
 
 
 def random_predictions(rules, tasks, clips=CLIPS):
@@ -50,7 +50,7 @@ def random_predictions(rules, tasks, clips=CLIPS):
     }
 
 
-def make_run(runs, run_id, rules, predictions, thresholds=0.5):
+def make_run(runs, run_id, rules, predictions, thresholds=0.5, streams=("face",)):
     """A finished run whose validation clips are those of ``predictions``."""
     folder = runs / run_id
     folder.mkdir(parents=True)
@@ -62,6 +62,7 @@ def make_run(runs, run_id, rules, predictions, thresholds=0.5):
         {
             "label_spec": names.to_json(),
             "run": {"tasks": tasks},
+            "streams": dict.fromkeys(streams),
             "thresholds": {"AU": aus} if "AU" in tasks else {},
         },
     )

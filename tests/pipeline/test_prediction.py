@@ -35,7 +35,7 @@ def test_predictions_that_are_no_numbers_are_refused_with_clip_and_frame(predict
 
 
 def test_predictions_of_other_features_are_refused(predict):
-    with pytest.raises(StoreError, match=r"9 predictions of V.*8 frames"):
+    with pytest.raises(StoreError, match=r"9 predictions of V.*face 8 frames"):
         predict(lambda values: None, frames=8)
 
 
@@ -53,14 +53,14 @@ def test_a_damaged_file_of_a_run_is_named_with_what_to_do(tmp_path, predict, fil
     predict(lambda values: None)
     (tmp_path / "run" / file).write_bytes(content)
     with pytest.raises(StoreError, match=file):
-        predictor(open_run(tmp_path, "run"), stores.open(tmp_path / "features"), "cpu")
+        predictor(open_run(tmp_path, "run"), {"face": stores.open(tmp_path / "features")}, "cpu")
 
 
 def test_other_clips_are_predicted_by_the_model_and_scored_ones_read_from_the_run(trained_run):
     folder, features, result = trained_run
     run = open_run(folder / "runs", "0123456789ab")
     assert (run.tasks, run.thresholds) == (("V", "A", "AU", "EXPR"), (0.5,) * 12)
-    predicted = predictor(run, features, "cpu")
+    predicted = predictor(run, {"face": features}, "cpu")
     straight = result.model.predict_arrays(features.read("c"), features.read("c", "valid"))
     for task in run.tasks:
         assert np.array_equal(predicted("b")[task], result.predictions["b"][task])
@@ -73,11 +73,11 @@ def test_shards_of_independent_images_are_predicted_image_by_image(trained_run, 
     labels = stores.create(tmp_path / "labels", label_spec())
     attrs = {"split": "test", "fps": 1.0, "subject": "", "corpus": "expw", "static": True}
     labels.write("c", label_arrays(20, label_spec()), attrs)
-    predicted = predictor(run, features, "cpu", labels)("c")["V"]
+    predicted = predictor(run, {"face": features}, "cpu", labels)("c")["V"]
     rows, valid = features.read("c"), features.read("c", "valid")
     alone = [result.model.predict_arrays(rows[i : i + 1], valid[i : i + 1])["V"][0] for i in range(20)]
     np.testing.assert_allclose(predicted, alone, atol=1e-6)
-    assert np.abs(predicted - predictor(run, features, "cpu")("c")["V"]).max() > 1e-3
+    assert np.abs(predicted - predictor(run, {"face": features}, "cpu")("c")["V"]).max() > 1e-3
 
 
 def test_a_model_of_other_features_is_refused(trained_run, tmp_path):
@@ -86,4 +86,4 @@ def test_a_model_of_other_features_is_refused(trained_run, tmp_path):
     other.write("c", feature_arrays(20, spec))
     run = open_run(trained_run[0] / "runs", "0123456789ab")
     with pytest.raises(SpecMismatch, match="dim: model 4, features 5"):
-        predictor(run, other, "cpu")("c")
+        predictor(run, {"face": other}, "cpu")("c")

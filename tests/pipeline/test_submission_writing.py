@@ -19,6 +19,7 @@ from submission_runs import (
 )
 
 import stores
+from pipeline.ledger import RESULT, write_predictions
 from pipeline.prediction.finished import predictor
 from pipeline.submission.checking import check_submission
 from pipeline.submission.composing import write_submission
@@ -28,7 +29,7 @@ from pipeline.submission.lists import read_list
 from pipeline.submission.sources import open_runs
 from stores.editions import AU_8, AU_12, EDITIONS, EXPR_7, EXPR_8, edition, track, tracks
 from stores.errors import ConfigError, CorpusError
-from stores.testing import label_arrays, label_spec
+from stores.testing import feature_arrays, feature_spec, label_arrays, label_spec
 
 WRITABLE = [(name, one) for name in EDITIONS for one in tracks(name) if one != "LSD"]
 
@@ -397,3 +398,55 @@ def test_write_and_check_work_from_the_command_line(trained_run, tmp_path, capsy
     code, _, err = facets("submission", "write", "nope", *asked, "--out", tmp_path / "x", *here)
     assert code == USAGE
     assert "no finished run nope" in err
+
+
+def test_each_run_predicts_by_the_streams_that_it_reads(tmp_path, capsys):
+    import temporal
+    from pipeline.cli import main
+    from pipeline.commands.options import DONE, USAGE
+
+    specs = {"face": feature_spec(4, "float32"), "audio": feature_spec(3, "float32")}
+    both = {name: stores.create(tmp_path / name, spec) for name, spec in specs.items()}
+    labels = stores.create(tmp_path / "labels", label_spec())
+    for seed, (clip, split) in enumerate([("a", "train"), ("b", "validation"), ("c", "test")]):
+        attrs = {"split": split, "fps": 30.0, "subject": clip, "corpus": "rendered"}
+        labels.write(clip, label_arrays(9, label_spec(), seed), attrs)
+        for name, spec in specs.items():
+            arrays = feature_arrays(9, spec, seed)
+            arrays["valid"][:] = False
+            arrays["valid"][{"face": [2, 3], "audio": [3, 7]}[name]] = True
+            arrays["features"][~arrays["valid"]] = 0
+            both[name].write(clip, arrays)
+    settings = temporal.Training(
+        window=9, hop=9, epochs=1, channels=4, levels=1, projection=4, standardise=False
+    )
+    asked = [temporal.Run(("V",)), temporal.Run(("A",), streams=("audio",))]
+    results = temporal.fit(temporal.load_bank(both, labels), asked, settings)
+    for run_id, result in zip(("va", "audio"), results, strict=True):
+        temporal.save(result, tmp_path / "runs" / run_id)
+        write_predictions(tmp_path / "runs" / run_id, result.predictions, {})
+        (tmp_path / "runs" / run_id / RESULT).write_text("{}")
+    (tmp_path / "list").write_text("c\nb\n")
+
+    def write(*streams):
+        here = [f"--set=streams.{name}={{store: {tmp_path / name}}}" for name in streams]
+        command = ["submission", "write", "va", "audio", "--track=VA", "--edition=abaw2", "--work", tmp_path]
+        with pytest.raises(SystemExit) as ended:
+            main(
+                [*map(str, command), "--list", str(tmp_path / "list"), "--out", str(tmp_path / "out"), *here]
+            )
+        return ended.value.code, capsys.readouterr().err
+
+    assert write("face", "audio")[0] == DONE
+    # A frame counts as seen by a run if one of its own streams has something.
+    for clip in "bc":
+        rows = np.loadtxt(tmp_path / "out" / "abaw2_VA" / f"{clip}.txt", delimiter=",", skiprows=1)
+        for column, result, frames in ((0, results[0], [2, 3, 7]), (1, results[1], [3, 7])):
+            own = {name: both[name] for name in result.model.feature_specs}
+            values = result.model.predict(own, clip)["VA"[column]]
+            expected = np.clip(np.interp(np.arange(9), frames, values[frames]), -1, 1)
+            np.testing.assert_allclose(rows[:, column], expected, atol=1e-5)
+    assert json.loads((tmp_path / "out" / "abaw2_VA.json").read_text())["without_crop"] == 2 * 7
+    code, told = write("face")
+    assert code == USAGE
+    assert "run va reads the stream 'audio'" in told
