@@ -3,8 +3,7 @@
 It imports what it needs when it is called.
 """
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -37,9 +36,7 @@ def doctor(
     every_image: bool,  # noqa: FBT001 (click passes flags by keyword)
     as_json: bool,  # noqa: FBT001
     source: str,
-    settings: tuple[str, ...],
-    work: Path | None,
-    device: str | None,
+    **chosen: Any,
 ) -> int:
     """Check environment, configuration and corpus.
 
@@ -57,9 +54,9 @@ def doctor(
     if config is not None and given is not ParameterSource.DEFAULT:
         msg = f"CONFIG {config} and -c {source} both name the experiment: give one of them"
         raise click.UsageError(msg)
-    chosen = experiment(source if config is None else config, settings, work, device)
+    named = experiment(source if config is None else config, **chosen)
     with bars() as progress:
-        found = examine(*chosen, tell, every_image=every_image, progress=progress)
+        found = examine(*named, tell, every_image=every_image, progress=progress)
     if as_json:
         click.echo(found.to_json())
     elif found.census is not None:

@@ -3,7 +3,7 @@
 Each imports what it needs when it is called.
 """
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,21 +22,13 @@ from pipeline.commands.options import (
 @experiment_options
 @device_option
 @cluster_options
-def features(
-    source: str,
-    settings: tuple[str, ...],
-    work: Path | None,
-    device: str | None,
-    workers: int | None,
-    scheduler: str | None,
-    dashboard: str | None,
-) -> int:
+def features(workers: int | None, scheduler: str | None, dashboard: str | None, **chosen: Any) -> int:
     """Turn the corpus into a feature store and a label store."""
     from pipeline.bars import bars
     from pipeline.stage1.make import make_features
 
     cluster = cluster_of(workers, scheduler, dashboard)
-    config, place = experiment(source, settings, work, device)
+    config, place = experiment(**chosen)
     with bars() as progress:
         failures = make_features(config, place, progress, cluster)
     return listed("clip", failures)
@@ -53,15 +45,12 @@ def features(
     help="Print the runs, their groups and an estimate of time and memory; train nothing.",
 )
 def sweep(
-    source: str,
-    settings: tuple[str, ...],
-    work: Path | None,
-    device: str | None,
     workers: int | None,
     scheduler: str | None,
     dashboard: str | None,
     only: tuple[str, ...],
     dry_run: bool,  # noqa: FBT001 (click passes flags by keyword)
+    **chosen: Any,
 ) -> int:
     """Train every run of the sweep that has no result yet.
 
@@ -73,7 +62,7 @@ def sweep(
     from pipeline.stage2.dryrun import describe_plan
 
     cluster = cluster_of(workers, scheduler, dashboard)
-    config, place = experiment(source, settings, work, device)
+    config, place = experiment(**chosen)
     if dry_run:
         click.echo(describe_plan(config, place))
         return DONE
@@ -84,12 +73,12 @@ def sweep(
 
 @click.command()
 @experiment_options
-def table(source: str, settings: tuple[str, ...], work: Path | None) -> int:
+def table(**chosen: Any) -> int:
     """Print and write the table of results; train nothing."""
     from pipeline.report.tabulate import make_table, show
     from pipeline.report.wording import failures
 
-    config, place = experiment(source, settings, work)
+    config, place = experiment(**chosen)
     built, written = make_table(config, place)
     show(built, written)
     return listed("run", failures(built))

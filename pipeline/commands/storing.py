@@ -1,6 +1,6 @@
 """The commands about stores: verify, convert, import, info.
 
-Not where work is done: as in ``pipeline.cli``, which lists them, a command imports what it needs.
+Each imports what it needs when it is called.
 """
 
 from pathlib import Path
@@ -38,29 +38,27 @@ def verify(
     depth: "Depth",
     repair: bool,  # noqa: FBT001 (click passes flags by keyword)
     as_json: bool,  # noqa: FBT001
-    source: str,
-    settings: tuple[str, ...],
-    work: Path | None,
+    **chosen: Any,
 ) -> int:
     """Compare the store at PATH, or the experiment's stores, with what was committed."""
     from pipeline.bars import bars
-    from pipeline.inspection import problem_lines, verify_json, verify_lines, verify_stores
+    from pipeline.inspection import as_text, problems, verification, verify_lines
 
     if path is None:
-        place = experiment(source, settings, work)[1]
+        place = experiment(**chosen)[1]
         paths = [*place.streams.values(), place.labels]
     else:
         paths = [path]
     with bars() as progress:
-        results = verify_stores(paths, progress, depth=depth, repair=repair)
+        found = verification(paths, depth, repair=repair, progress=progress)
     if as_json:
-        click.echo(verify_json(results, depth))
+        click.echo(as_text(found))
     else:
-        for result in results:
-            click.echo("\n".join(verify_lines(result, depth)))
-            for line in problem_lines(result):
-                click.echo(f"error: {line}", err=True)
-    return DONE if all(result.ok for result in results) else FAILED
+        for store in found["stores"]:
+            click.echo("\n".join(verify_lines(store, depth)))
+            for line in problems(store):
+                click.echo(f"error: {store['path']}: {line}", err=True)
+    return DONE if found["ok"] else FAILED
 
 
 @click.command()
@@ -159,17 +157,17 @@ def info(
     path: Path | None,
     statistics: bool,  # noqa: FBT001 (click passes flags by keyword)
     as_json: bool,  # noqa: FBT001
-    source: str,
-    settings: tuple[str, ...],
-    work: Path | None,
+    **chosen: Any,
 ) -> int:
     """Describe the store at PATH, or the experiment's work directory."""
-    from pipeline.inspection import StoreInfo, WorkInfo, describe_store, describe_work, info_json, info_text
+    from pipeline.inspection import as_text, describe, describe_work, store_lines, work_lines
 
-    found: StoreInfo | WorkInfo
     if path is None:
-        found = describe_work(*experiment(source, settings, work), statistics=statistics)
+        config, place = experiment(**chosen)
+        found = describe_work(config, place, statistics=statistics)
+        lines = work_lines(found, place)
     else:
-        found = describe_store(path, statistics=statistics)
-    click.echo(info_json(found) if as_json else info_text(found))
+        found = describe([path], statistics=statistics)
+        lines = store_lines(found["stores"][0])
+    click.echo(as_text(found) if as_json else "\n".join(lines))
     return DONE

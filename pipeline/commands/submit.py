@@ -19,6 +19,8 @@ from pipeline.commands.options import (
 )
 
 if TYPE_CHECKING:
+    from pipeline.submission.composing import Absent
+    from pipeline.submission.filling import Missing
     from pipeline.submission.formats import Format
     from pipeline.submission.lists import Listing
 
@@ -75,11 +77,9 @@ def write(
     out: Path,
     edition: str | None,
     lengths: Path | None,
-    source: str,
-    settings: tuple[str, ...],
-    work: Path | None,
-    device: str | None,
-    **policies: Any,
+    missing: "Missing",
+    absent: "Absent",
+    **chosen: Any,
 ) -> int:
     """Write the predictions of runs as a submission, and check it.
 
@@ -93,7 +93,7 @@ def write(
     from pipeline.submission.lists import read_list
     from pipeline.submission.sources import open_runs
 
-    config, place = experiment(source, settings, work, device)
+    config, place = experiment(**chosen)
     form = format_of(edition or config.table.edition, track)
     listing = read_list(listed, form, lengths)
     sources = open_runs(place.runs, run_ids, form.track)
@@ -109,7 +109,8 @@ def write(
             labels=labels,
             device=config.training.device,
             progress=progress,
-            **policies,
+            missing=missing,
+            absent=absent,
         )
     return report(written.path, form, listing)
 
