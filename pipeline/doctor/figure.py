@@ -3,7 +3,6 @@
 The user's matplotlib settings do not change it: the same census gives the same PNG.
 """
 
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,10 +10,11 @@ import numpy as np
 
 from pipeline.config import TASKS
 from pipeline.doctor.census import BINS, SPLITS, Census, Tally
-from pipeline.report.chart import DOTS_PER_INCH
+from pipeline.report.chart import drawn
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = {"train": "#0072B2", "validation": "#E69F00", "test": "#999999"}
 """From the palette of Okabe and Ito (2008), told apart by people with any form of colour blindness."""
@@ -28,21 +28,14 @@ Bar = tuple[float, str]
 
 def as_png(census: Census, name: str) -> bytes:
     """Returns the picture as PNG, 150 dots per inch; its height follows the lists of names."""
-    # matplotlib costs half a second and is of use here alone
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     shown = [census.splits[split] for split in SPLITS if census.splits[split].clips]
     labelled = [tally for tally in shown if any(tally.labelled.values())]
     upper = ROW * (len(TASKS) + 1) + 1.0
     lower = ROW * max(4, len(census.expression_names), len(census.au_names)) + 1.0
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-        figure = Figure(figsize=(11, 1.0 + upper + lower), layout="constrained")
-        FigureCanvasAgg(figure)
+
+    def draw(figure: "Figure") -> None:
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1, wspace=0.03)  # type: ignore[union-attr, call-arg]
         grid = figure.add_gridspec(2, 2, height_ratios=(upper, lower))
         top = grid[0, 1].subgridspec(1, 2)
@@ -77,10 +70,8 @@ def as_png(census: Census, name: str) -> bytes:
             ncols=len(shown),
             frameon=False,
         )
-        buffer = io.BytesIO()
-        # Software would name the matplotlib version, and with it change the bytes
-        figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    return buffer.getvalue()
+
+    return drawn(draw, (11, 1.0 + upper + lower))
 
 
 def _coverage(tally: Tally) -> list[Bar]:
@@ -108,8 +99,7 @@ def _percent(count: int, of: int) -> str:
 def _bars(axes: "Axes", title: str, names: Sequence[str], splits: dict[str, list[Bar]]) -> None:
     axes.set_title(title, fontsize=10, loc="left")
     if not splits:
-        axes.text(0.5, 0.5, "no labels", ha="center", va="center", color="#666666", transform=axes.transAxes)
-        axes.set_axis_off()
+        _say_empty(axes)
         return
     height = 0.8 / len(splits)
     longest = max([0.05, *(share for bars in splits.values() for share, _ in bars if share == share)])
@@ -132,12 +122,11 @@ def _bars(axes: "Axes", title: str, names: Sequence[str], splits: dict[str, list
 def _densities(axes: "Axes", title: str, task: str, tallies: Sequence[Tally]) -> None:
     edges = np.linspace(-1, 1, BINS + 1)
     axes.set_title(title, fontsize=10, loc="left")
-    drawn = [tally for tally in tallies if tally.labelled[task]]
-    if not drawn:
-        axes.text(0.5, 0.5, "no labels", ha="center", va="center", color="#666666", transform=axes.transAxes)
-        axes.set_axis_off()
+    counted = [tally for tally in tallies if tally.labelled[task]]
+    if not counted:
+        _say_empty(axes)
         return
-    for tally in drawn:
+    for tally in counted:
         share = tally.histograms[task] / tally.labelled[task]
         axes.stairs(share, edges, color=COLOURS[tally.split], linewidth=1.5)
         axes.stairs(share, edges, color=COLOURS[tally.split], alpha=0.15, fill=True)
@@ -146,3 +135,8 @@ def _densities(axes: "Axes", title: str, task: str, tallies: Sequence[Tally]) ->
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
     axes.grid(axis="y", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
+
+
+def _say_empty(axes: "Axes") -> None:
+    axes.text(0.5, 0.5, "no labels", ha="center", va="center", color="#666666", transform=axes.transAxes)
+    axes.set_axis_off()

@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +19,7 @@ from pipeline.scores import Column
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Kind = Literal["single", "joint", "attention"]
 
@@ -89,20 +91,12 @@ def is_drawn(table: Table, path: Path) -> bool:
 
 def as_png(table: Table) -> bytes:
     """Returns the chart as PNG, 150 dots per inch; its height follows the number of rows."""
-    # matplotlib costs half a second and is of use here alone
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     columns, rows = trained_columns(table), charted_rows(table)
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
-        names = 1.4 + 0.06 * max([14, *(len(row.name) for row in rows)])  # inches
-        figure = Figure(figsize=(names + 2.6 * len(columns), 1.3 + 0.3 * len(rows)), layout="constrained")
-        FigureCanvasAgg(figure)
+
+    def draw(figure: "Figure") -> None:
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axes, column in zip(panels, columns, strict=True):
             _panel(axes, table, column)
@@ -112,9 +106,27 @@ def as_png(table: Table) -> bytes:
         ]
         handles.append(Line2D([], [], color=CHANCE_COLOUR, linestyle="--", label="chance"))
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+
+    names = 1.4 + 0.06 * max([14, *(len(row.name) for row in rows)])  # inches
+    return drawn(draw, (names + 2.6 * len(columns), 1.3 + 0.3 * len(rows)), digest(table))
+
+
+def drawn(draw: "Callable[[Figure], None]", size: tuple[float, float], comment: str | None = None) -> bytes:
+    """Returns a figure of ``size`` inches that ``draw`` fills, as PNG; the user's settings do not matter."""
+    # matplotlib costs half a second, which only pictures need
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+        figure = Figure(figsize=size, layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure)
         buffer = io.BytesIO()
         # Software would name the matplotlib version, and with it change the bytes
-        metadata = {"Software": None, "Comment": digest(table)}
+        metadata = {"Software": None} | ({} if comment is None else {"Comment": comment})
         figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, metadata=metadata)
     return buffer.getvalue()
 
