@@ -21,13 +21,17 @@ from pathlib import Path
 
 # This file may have the name of a package, and Python looks beside a script first.
 ROOT, HERE = Path(__file__).resolve().parent.parent, Path(__file__).resolve().parent
-sys.path = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
+sys.path = [
+    str(ROOT),
+    str(ROOT / "tests"),
+    *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE),
+]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from store_specs import feature_spec, label_spec  # noqa: E402
 
 import temporal  # noqa: E402
-from stores.testing import feature_spec, label_spec  # noqa: E402
 from temporal.data.bank import Bank, Split, Stream  # noqa: E402
 from temporal.settings import Run, Training  # noqa: E402
 from temporal.train.memory import Footprint, Shapes, footprint  # noqa: E402

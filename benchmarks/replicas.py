@@ -25,15 +25,19 @@ from typing import Any
 
 # This file may have the name of a package, and Python looks beside a script first.
 ROOT, HERE = Path(__file__).resolve().parent.parent, Path(__file__).resolve().parent
-sys.path = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
+sys.path = [
+    str(ROOT),
+    str(ROOT / "tests"),
+    *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE),
+]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from store_specs import feature_spec, label_spec  # noqa: E402
 
 import temporal  # noqa: E402
 from benchmarks.peers.clock import clocked, document, told  # noqa: E402
 from benchmarks.peers.experiment import SIZES, Data, made, opened, sizes_of, some_rows  # noqa: E402
-from stores.testing import feature_spec, label_spec  # noqa: E402
 from temporal.data.bank import Bank, Split, Stream  # noqa: E402
 from temporal.data.minibatch import gather  # noqa: E402
 from temporal.data.windows import Ints, Windows, cut  # noqa: E402

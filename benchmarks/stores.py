@@ -33,15 +33,19 @@ from unittest import mock
 
 # This file has the name of the package that it measures, and Python looks beside a script first.
 ROOT, HERE = Path(__file__).resolve().parent.parent, Path(__file__).resolve().parent
-sys.path = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
+sys.path = [
+    str(ROOT),
+    str(ROOT / "tests"),
+    *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE),
+]
 
 import h5py  # noqa: E402
 import numcodecs  # noqa: E402
 import numpy as np  # noqa: E402
 import zarr  # noqa: E402
+from store_specs import feature_arrays, feature_spec  # noqa: E402
 
 import stores  # noqa: E402
-from stores.testing import feature_arrays, feature_spec  # noqa: E402
 
 WINDOW, DIM = 300, 2048
 ZSTD = numcodecs.Zstd(3)

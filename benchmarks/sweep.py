@@ -30,7 +30,11 @@ from typing import Any
 
 # This file may have the name of a package, and Python looks beside a script first.
 ROOT, HERE = Path(__file__).resolve().parent.parent, Path(__file__).resolve().parent
-sys.path = [str(ROOT), *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE)]
+sys.path = [
+    str(ROOT),
+    str(ROOT / "tests"),
+    *(entry for entry in sys.path if Path(entry or ".").resolve() != HERE),
+]
 
 import torch  # noqa: E402
 

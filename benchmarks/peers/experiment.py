@@ -13,12 +13,12 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
+from store_specs import feature_spec, label_spec
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 import stores
 import temporal
-from stores.testing import feature_spec, label_spec
 from temporal.data.bank import Bank, Split
 from temporal.data.scaling import Standardisers
 from temporal.data.scaling import statistics as feature_statistics

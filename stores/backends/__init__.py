@@ -13,7 +13,7 @@ BackendName = Literal["hdf5", "zarr"]
 
 
 class Backend(Protocol):
-    """What a module must hold to be a file format of clips; ``stores.testing.StoreContract`` is its test.
+    """What a module must hold to be a file format of clips; ``StoreContract`` of the tests is its test.
 
     Attributes:
         SUFFIXES: what names of data end in: the usual one, and the one that a rewrite alternates with.

@@ -20,13 +20,13 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from store_specs import LABEL_ATTRS, feature_spec, label_arrays, label_spec
 
 import stores
 from extract.importing import ImportOptions, Selection, array_files, import_features
 from extract.importing.source_files import SUFFIXES
 from stores.digest import array_digest
 from stores.errors import ConfigError, CorpusError, SpecMismatch, StoreError
-from stores.testing import LABEL_ATTRS, feature_spec, label_arrays, label_spec
 
 OPTIONS = ImportOptions(stream="theirs", dtype="float32", nan_is_missing=True)
 KINDS = ("npz", "h5", "zarr", "csv", "tsv", "parquet")

@@ -309,8 +309,9 @@ def test_annotations_beside_the_crops_are_read_as_ever(cut, tmp_path, tree):
 
 
 def test_the_detector_reaches_the_feature_store(cut, tmp_path):
+    from store_specs import feature_spec
+
     import stores
-    from stores.testing import feature_spec
 
     target, _ = cut
     clip = challenge.load(target, "abaw2").clips[0].crops

@@ -20,11 +20,11 @@ import numpy as np
 from fault_children import Raised
 from fault_subjects import SUBJECTS, Ours, make_clips
 from fault_workloads import same, silent
+from store_specs import LABEL_ATTRS, label_arrays, label_spec
 
 import stores
 from stores.digest import Array
 from stores.errors import StoreError
-from stores.testing import LABEL_ATTRS, label_arrays, label_spec
 
 # "long" has three chunks; "a" and "b" have equal sizes, so that their files can be exchanged.
 CLIPS = make_clips({"a": 24, "b": 24, "long": 300}, dim=2048, seed=3)

@@ -13,9 +13,9 @@ import fault_children
 import numpy as np
 from fault_children import Board, Child, Raised
 from fault_subjects import arrays_of
+from store_specs import feature_spec
 
 import stores
-from stores.testing import feature_spec
 
 SPEC = feature_spec(64)
 CLIPS = ("a", "b", "c")

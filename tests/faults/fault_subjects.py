@@ -19,11 +19,11 @@ from typing import Protocol
 import h5py
 import numpy as np
 import zarr
+from store_specs import feature_spec
 
 import stores
 from stores.digest import Array
 from stores.errors import StoreError
-from stores.testing import feature_spec
 
 Clips = Mapping[str, Array]
 Done = Callable[[str], None]

@@ -39,11 +39,11 @@ def threads_of_a_worker():
 def trained_run(tmp_path_factory):
     """A trained run: its folder of runs, the feature store with a test clip, and the result."""
     import torch
+    from store_specs import feature_arrays, feature_spec, label_arrays, label_spec
 
     import stores
     import temporal
     from pipeline.ledger import RESULT, write_predictions
-    from stores.testing import feature_arrays, feature_spec, label_arrays, label_spec
     from temporal.settings import Run, Training
 
     torch.set_num_threads(1)

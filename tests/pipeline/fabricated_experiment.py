@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from store_specs import feature_spec, label_spec
 
 import stores
-from stores.testing import feature_spec, label_spec
 
 DIM = 6
 CLIPS = {

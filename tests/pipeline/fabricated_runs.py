@@ -4,6 +4,8 @@ import json
 import random
 from dataclasses import replace
 
+from store_specs import feature_spec
+
 from pipeline.config import Training
 from pipeline.configfile import load
 from pipeline.folds import Division
@@ -12,7 +14,6 @@ from pipeline.provenance import Provenance
 from pipeline.report.summary import build_table
 from stores import LabelSpec
 from stores.editions import edition
-from stores.testing import feature_spec
 
 SEED_ROWS = (
     "V",

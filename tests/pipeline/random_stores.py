@@ -4,9 +4,9 @@ Not a test: it lets tests of the sweep run without faces and without a backbone.
 """
 
 import numpy as np
+from store_specs import feature_spec, label_spec
 
 import stores
-from stores.testing import feature_spec, label_spec
 
 FAST = "training={window: 16, hop: 12, epochs: 3, channels: 4, levels: 2, kernel_size: 3, device: cpu}"
 """Settings that train a run on these stores in milliseconds."""

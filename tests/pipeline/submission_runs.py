@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from store_specs import feature_spec
 
 import stores
 from pipeline.ledger import RESULT, write_json, write_predictions
@@ -11,7 +12,6 @@ from pipeline.submission.formats import format_of
 from pipeline.submission.lists import read_list
 from pipeline.submission.sources import open_runs
 from stores.editions import track
-from stores.testing import feature_spec
 
 # Clip -> whether each frame has a crop.
 CLIPS = {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from store_specs import feature_spec
 
 import stores
 from extract.corpora import KINDS
@@ -20,7 +21,6 @@ from pipeline.configfile import PACKAGED, load
 from pipeline.doctor import Examination, Finding
 from pipeline.workdir import work_dir
 from stores.errors import FacetsError, StoreError
-from stores.testing import feature_spec
 
 COMMANDS = [
     "features", "sweep", "table", "render", "crop", "cut", "doctor", "info", "verify", "convert", "import",

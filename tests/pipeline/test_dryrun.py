@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from fabricated_runs import planned, write_result
 from random_stores import FAST, random_work
+from store_specs import feature_spec, label_spec
 
 from pipeline import ledger
 from pipeline.configfile import load
@@ -17,7 +18,6 @@ from pipeline.stage2.dryrun import describe_plan, duration, halving_lines
 from pipeline.stage2.trainer import run_settings, training_settings
 from pipeline.workdir import work_dir
 from stores.errors import ConfigError
-from stores.testing import feature_spec, label_spec
 from temporal.settings import Run, Training
 from temporal.train import memory
 from temporal.train.estimate import estimate

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from deadly_tasks import fatal_for
+from store_specs import feature_spec
 
 import stores
 from extract.corpora import Crops
@@ -29,7 +30,6 @@ from pipeline.device import resolve_device
 from pipeline.stage1 import extraction
 from pipeline.stage1.extraction import Work, extract_on, shards
 from stores.errors import ConfigError
-from stores.testing import feature_spec
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),

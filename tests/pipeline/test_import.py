@@ -11,6 +11,7 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import yaml
+from store_specs import feature_spec
 
 import stores
 from pipeline.cli import main
@@ -22,7 +23,6 @@ from pipeline.doctor.environment import check_weights
 from pipeline.plan import make_plan
 from pipeline.workdir import work_dir
 from stores.errors import ConfigError
-from stores.testing import feature_spec
 
 CLIPS = {"one": "Train_Set", "two_left": "Train_Set", "three": "Validation_Set"}
 FRAMES, DIM = 20, 6

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from store_specs import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 import stores
 from pipeline.cli import main
 from pipeline.commands.options import DONE, FAILED, USAGE
-from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 INFO_KEYS = {"schema", "experiment", "stores"}
 STORE_KEYS = {

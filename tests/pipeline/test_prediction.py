@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
+from store_specs import feature_arrays, feature_spec, label_arrays, label_spec
 from submission_runs import DIM, make_features, make_run, random_predictions
 
 import stores
 from pipeline.prediction.finished import open_run, predictor
 from stores.editions import edition
 from stores.errors import ConfigError, SpecMismatch, StoreError
-from stores.testing import feature_arrays, feature_spec, label_arrays, label_spec
 
 
 @pytest.fixture

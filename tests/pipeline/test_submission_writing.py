@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_specs import feature_arrays, feature_spec, label_arrays, label_spec
 from submission_runs import (
     CLIPS,
     images,
@@ -29,7 +30,6 @@ from pipeline.submission.lists import read_list
 from pipeline.submission.sources import open_runs
 from stores.editions import AU_8, AU_12, EDITIONS, EXPR_7, EXPR_8, edition, track, tracks
 from stores.errors import ConfigError, CorpusError
-from stores.testing import feature_arrays, feature_spec, label_arrays, label_spec
 
 WRITABLE = [(name, one) for name in EDITIONS for one in tracks(name) if one != "LSD"]
 

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+from store_specs import feature_spec
 
 import stores
 from extract.corpora import Clip, Corpus, Labels
-from stores.testing import feature_spec
 
 KIND = "toy"
 DIM = 8

@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import plain_reader
 import pytest
+from store_specs import LABEL_ATTRS, feature_spec, label_spec
 
 import stores
 from stores.errors import FormatVersionError
-from stores.testing import LABEL_ATTRS, feature_spec, label_spec
 
 ARCHIVE = Path(__file__).parent / "archive"
 BACKENDS = ("hdf5", "zarr")

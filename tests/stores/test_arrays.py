@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_specs import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 import stores
 from stores.arrays import store_array
 from stores.errors import StoreError
 from stores.statistics import Moments, moments
-from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 BACKENDS = ("hdf5", "zarr")
 SCHEDULERS = ("synchronous", "threads", "processes")

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_specs import feature_arrays, feature_spec
 
 import stores
 from stores.backends import chunks
 from stores.backends.chunks import Location, OpenFile, StoredArray, checksums, crc32c
 from stores.errors import StoreError
 from stores.layout import ArrayLayout
-from stores.testing import feature_arrays, feature_spec
 
 DATA = bytes(range(256)) * 40
 

@@ -10,11 +10,11 @@ import time
 
 import numpy as np
 import pytest
+from store_specs import feature_arrays, feature_spec
 
 import stores
 from stores import commit
 from stores.errors import StoreError
-from stores.testing import feature_arrays, feature_spec
 
 BACKENDS = ("hdf5", "zarr")
 SPEC = feature_spec(512)

@@ -1,6 +1,6 @@
 """The contract suite on every backend."""
 
-from stores.testing import StoreContract
+from store_contract import StoreContract
 
 
 class TestHdf5Store(StoreContract):

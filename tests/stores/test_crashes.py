@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+import store_specs
+from store_specs import feature_arrays, feature_spec
 
 import stores
 from stores import commit
 from stores.errors import SpecMismatch, StoreError
-from stores.testing import feature_arrays, feature_spec
 
 BACKENDS = ("hdf5", "zarr")
 SPEC = feature_spec(8)
@@ -131,7 +133,7 @@ def test_a_disk_that_returns_other_bytes_is_noticed_before_the_commit(tmp_path, 
 
 WRITER = """
 import sys, stores
-from stores.testing import feature_arrays, feature_spec
+from store_specs import feature_arrays, feature_spec
 spec = feature_spec(512)
 store = stores.create(sys.argv[1], spec, sys.argv[2])
 number = 0
@@ -146,7 +148,8 @@ while True:
 def test_a_writer_killed_in_its_loop_leaves_a_store_that_verifies(tmp_path, backend):
     path = tmp_path / "store"
     for delay in (0.0, 0.017):
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), backend], stdout=subprocess.PIPE)
+        command = [sys.executable, "-c", WRITER, str(path), backend]
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(store_specs.__file__).parent)
         with writer:
             while int(writer.stdout.readline()) < 8:  # so that clips are being rewritten
                 pass

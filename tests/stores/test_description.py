@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from store_specs import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 import stores
 from stores.errors import StoreError
-from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 BACKENDS = ("hdf5", "zarr")
 

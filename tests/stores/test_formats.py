@@ -4,17 +4,19 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import store_specs
 import xarray
 import zarr
+from store_specs import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 import stores
 from stores.backends import backend_module
 from stores.errors import StoreError
-from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 SPEC = feature_spec(2048)
 ARRAYS = feature_arrays(300, SPEC)
@@ -84,11 +86,12 @@ def test_h5py_reads_every_array_of_a_clip_with_named_dimensions(hdf5_store):
 
 def test_hdf5_files_of_different_processes_are_equal(tmp_path):
     code = (
-        "import sys, stores; from stores.testing import *\n"
+        "import sys, stores; from store_specs import *\n"
         "stores.create(sys.argv[1], feature_spec(64)).write('a', feature_arrays(5000, feature_spec(64)))"
     )
     for name in ("one", "two"):
-        subprocess.run([sys.executable, "-c", code, str(tmp_path / name)], check=True, timeout=60)
+        command = [sys.executable, "-c", code, str(tmp_path / name)]
+        subprocess.run(command, check=True, timeout=60, cwd=Path(store_specs.__file__).parent)
     one, two = ((tmp_path / name / "clips" / "a.h5").read_bytes() for name in ("one", "two"))
     assert one == two
 

@@ -3,10 +3,10 @@
 import dataclasses
 
 import pytest
+from store_specs import feature_spec, label_spec
 
 from stores import FeatureSpec, LabelSpec, differences
 from stores.errors import StoreError
-from stores.testing import feature_spec, label_spec
 
 
 @pytest.mark.parametrize("spec", [feature_spec(), label_spec()])

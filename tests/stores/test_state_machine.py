@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from store_specs import feature_arrays, feature_spec
 
 import stores
 from stores.errors import StoreError
-from stores.testing import feature_arrays, feature_spec
 
 SPEC = feature_spec(6)
 CLIPS = st.sampled_from(["a", "b", "video59_right"])

@@ -3,8 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from store_specs import feature_spec, label_spec
 
-from stores.testing import feature_spec, label_spec
 from temporal import Bank, Split, Stream
 from temporal.data.scaling import identity, statistics
 from temporal.settings import Training

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import plain, scaled, with_features
+from store_specs import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 import stores
 from stores.errors import ConfigError, SpecMismatch, StoreError
-from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 from temporal import load_bank
 from temporal.data.minibatch import gather
 from temporal.data.scaling import statistics

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from store_specs import feature_spec, label_spec
 
 import temporal
-from stores.testing import feature_spec, label_spec
 from temporal.settings import Run, Training
 from temporal.train import fit, memory
 from temporal.train.fused import Stack

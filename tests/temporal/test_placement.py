@@ -10,11 +10,11 @@ import torch
 from conftest import scaled, with_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_specs import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 import stores
 import temporal
 from stores.errors import ConfigError
-from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 from temporal.data import placement
 from temporal.data.minibatch import minibatches
 from temporal.data.placement import HostFeatures, StoreFeatures, choose, free_memory, read_ahead

@@ -7,11 +7,11 @@ import pytest
 import torch
 from conftest import scaled, with_features
 from sklearn.decomposition import PCA
+from store_specs import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 import stores
 import temporal
 from stores.errors import ConfigError, StoreError
-from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 from temporal.data import reduction
 from temporal.data.reduction import fit_axes, prepared
 from temporal.data.scaling import centred, rows_of_clips, statistics

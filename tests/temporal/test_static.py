@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import DIM, make_split, plain, with_features
+from store_specs import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 import stores
-from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 from temporal import Bank, Split, Stream, load_bank
 from temporal.data.minibatch import gather, minibatches
 from temporal.data.placement import HostFeatures, StoreFeatures

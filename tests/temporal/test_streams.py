@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import DIM, make_split
+from store_specs import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 import stores
 import temporal
 from stores.errors import ConfigError, StoreError
-from stores.testing import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 from temporal import Bank, Run, SoftLabels, Stream, load_bank
 from temporal.registries import FUSIONS, LOSSES, SAMPLERS, Choice, Parameter
 from temporal.train import losses, sampling

@@ -1,7 +1,7 @@
 import pytest
+from store_specs import label_spec
 
 from stores.errors import ConfigError
-from stores.testing import label_spec
 from temporal.tasks import TASKS, combination_name, parse_combination
 
 

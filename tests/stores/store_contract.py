@@ -1,80 +1,21 @@
-"""The contract that every store backend keeps, as tests to subclass, and valid specs and arrays to test with.
+"""The contract that every store backend keeps, as tests to subclass: real stores on a real file system."""
 
-Everything is a real store on a real file system; no test framework is needed to import it.
-"""
-# ruff: noqa: D102 - the name of a test is its promise
-
-import contextlib
 import os
 import pickle
-import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
+from store_specs import LABEL_ATTRS, feature_arrays, feature_spec, label_arrays, label_spec
 
 from stores.backends import BackendName
 from stores.conversion import convert
 from stores.description import describe
 from stores.digest import Array, array_digest
-from stores.documents import Json
 from stores.errors import SpecMismatch, StoreError
-from stores.spec import FeatureSpec, LabelSpec
 from stores.store import Store, create, open
 from stores.verification import verify
-
-LABEL_ATTRS: dict[str, Json] = {"split": "train", "fps": 30.0, "subject": "", "corpus": "rendered"}
-
-
-def feature_spec(dim: int = 2048, dtype: str = "float16") -> FeatureSpec:
-    """Returns a valid feature spec of vectors of length ``dim``."""
-    return FeatureSpec(
-        stream="resnet50.rendered",
-        backbone="resnet50",
-        weights="rendered",
-        weights_sha256="0" * 64,
-        weights_trained_on=("rendered",),
-        image_size=112,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        interpolation="none",
-        decoder="pillow",
-        dtype=dtype,
-        dim=dim,
-        versions={"numpy": np.__version__},
-    )
-
-
-def label_spec() -> LabelSpec:
-    """Returns a valid label spec: seven expressions, twelve action units."""
-    return LabelSpec(
-        corpus="rendered",
-        edition="abaw2",
-        expression_names=("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise"),
-        au_names=("AU1", "AU2", "AU4", "AU6", "AU7", "AU10", "AU12", "AU15", "AU23", "AU24", "AU25", "AU26"),
-    )
-
-
-def feature_arrays(frames: int, spec: FeatureSpec, seed: int = 0) -> dict[str, Array]:
-    """Returns the arrays of a feature clip; about a tenth of its frames are not valid."""
-    random = np.random.default_rng(seed)
-    valid = random.random(frames) > 0.1
-    features = random.standard_normal((frames, spec.dim), dtype=np.float32).astype(spec.dtype)
-    features[~valid] = 0
-    return {"features": features, "frame": np.arange(frames, dtype=np.int32), "valid": valid}
-
-
-def label_arrays(frames: int, spec: LabelSpec, seed: int = 0) -> dict[str, Array]:
-    """Returns the arrays of a label clip; some of each are unknown."""
-    random = np.random.default_rng(seed)
-    unknown = random.random(frames) < 0.2
-    return {
-        "valence": np.where(unknown, np.nan, random.uniform(-1, 1, frames)).astype(np.float32),
-        "arousal": np.where(unknown, np.nan, random.uniform(-1, 1, frames)).astype(np.float32),
-        "expression": random.integers(-1, len(spec.expression_names), frames, dtype=np.int8),
-        "au": random.integers(-1, 2, (frames, len(spec.au_names)), dtype=np.int8),
-    }
 
 
 class StoreContract:
@@ -132,9 +73,9 @@ class StoreContract:
         store = self.new_store(tmp_path)
         store.write("a", feature_arrays(5, feature_spec(8)))
         for start, stop in ((-1, 3), (0, 6), (4, 2), (6, 6)):
-            with refused(StoreError, "not within"):
+            with pytest.raises(StoreError, match="not within"):
                 store.read("a", "features", start, stop)
-        with refused(StoreError, "no array 'valence'"):
+        with pytest.raises(StoreError, match="no array 'valence'"):
             store.read("a", "valence")
 
     def test_a_clip_without_a_commit_record_does_not_exist(self, tmp_path: Path) -> None:
@@ -144,7 +85,7 @@ class StoreContract:
         store.record_path("a").unlink()
         assert store.clips() == []
         assert not store.has("a")
-        with refused(StoreError, "no commit record"):
+        with pytest.raises(StoreError, match="no commit record"):
             store.read("a")
 
     def test_rewriting_a_clip_replaces_it_for_every_reader(self, tmp_path: Path) -> None:
@@ -185,9 +126,9 @@ class StoreContract:
         store = self.new_store(tmp_path)
         store.write("a", feature_arrays(5, feature_spec(8)))
         assert self.new_store(tmp_path).clips() == ["a"]
-        with refused(SpecMismatch, "dim is 8, wanted 9"):
+        with pytest.raises(SpecMismatch, match="dim is 8, wanted 9"):
             create(store.path, feature_spec(9), self.backend)
-        with refused(SpecMismatch, "kind is 'features', wanted 'labels'"):
+        with pytest.raises(SpecMismatch, match="kind is 'features', wanted 'labels'"):
             create(store.path, label_spec(), self.backend)
 
     def test_verify_finds_any_flipped_bit_and_repair_removes_the_clip(self, tmp_path: Path) -> None:
@@ -215,7 +156,7 @@ class StoreContract:
         largest = max(files, key=lambda path: path.stat().st_size)
         largest.write_bytes(largest.read_bytes()[:-1])
         assert [finding.name for finding in verify(store.path, depth="quick").damaged] == ["a"]
-        with refused(StoreError, "takes .* bytes"):
+        with pytest.raises(StoreError, match=r"takes .* bytes"):
             open(store.path).read("a")
 
     def test_a_symbolic_link_in_place_of_data_is_refused(self, tmp_path: Path) -> None:
@@ -224,7 +165,7 @@ class StoreContract:
         outside = tmp_path / "outside"
         store.data_path("a").rename(outside)
         store.data_path("a").symlink_to(outside)
-        with refused(StoreError, "symbolic links are refused"):
+        with pytest.raises(StoreError, match="symbolic links are refused"):
             open(store.path).read("a")
         verify(store.path, repair=True)
         assert outside.exists()
@@ -251,18 +192,6 @@ class StoreContract:
         assert (found.clips, found.frames, found.known) == (1, 100, {"features": int(arrays["valid"].sum())})
         on_disk = sum(path.stat().st_size for path in (store.path / "clips").rglob("*") if path.is_file())
         assert found.bytes == on_disk
-
-
-@contextlib.contextmanager
-def refused(error: type[Exception], match: str) -> Iterator[None]:
-    """Passes if the body raises ``error`` with a message in which the pattern ``match`` is found."""
-    message = None
-    try:
-        yield
-    except error as raised:
-        message = str(raised)
-    assert message is not None, f"nothing was refused, expected {error.__name__} with {match!r}"
-    assert re.search(match, message), f"{match!r} is not in {message!r}"
 
 
 def _tree(folder: Path) -> dict[str, bytes]:
