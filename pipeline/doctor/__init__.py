@@ -7,9 +7,9 @@ import functools
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -73,10 +73,7 @@ class Examination:
             "schema": SCHEMA,
             "experiment": self.name,
             "ok": not self.failed,
-            "findings": [
-                {"name": f.name, "status": f.status, "found": f.found, "remedy": f.remedy}
-                for f in self.findings
-            ],
+            "findings": [asdict(finding) for finding in self.findings],
             "corpus": None if self.census is None else self.census.to_json(),
             "mapping": {part: report.to_json() for part, report in self.mapping.items()},
             "picture": None if self.picture is None else str(self.picture),
@@ -123,10 +120,8 @@ def examine(
     check("device", lambda: environment.check_device(config), ENVIRONMENT)
     check("threads", environment.check_threads, ENVIRONMENT)
     check("decoder", environment.check_decoder, ENVIRONMENT)
-    check(
-        "weights",
-        lambda: [environment.check_weights(name, stream) for name, stream in config.streams.items()],
-    )
+    for name, stream in config.streams.items():
+        check("weights", functools.partial(environment.check_weights, name, stream))
     origins = {name: _origin(stream, place, name) for name, stream in config.streams.items()}
     read = None
     if absent := environment.absent_corpus(config, place):
@@ -137,8 +132,8 @@ def examine(
         note(_skipped(config, findings))
         check("disk", lambda: environment.check_disk(place))
         return Examination(config.name, tuple(findings), None, {}, None)
-    corpus, mapping, census = read.corpus, read.mapping, read.census
-    note(read.finding)
+    corpus, mapping, census, found = read
+    note(found)
     check("mapping", lambda: checks.check_mapping(mapping))
     check("clips", lambda: checks.check_parts(census))
     check("crops", lambda: checks.check_crops(census))
@@ -147,23 +142,13 @@ def examine(
     check("AU cells", lambda: checks.check_cells(census))
     check("classes", lambda: checks.check_distributions(config, census))
     check("people", lambda: checks.check_people(config, corpus, census))
-    check(
-        "rules",
-        lambda: [
-            finding
-            for origin in origins.values()
-            for finding in checks.check_rules(config, census, origin.trained_on)
-        ],
-    )
+    for _, trained_on in origins.values():
+        check("rules", functools.partial(checks.check_rules, config, census, trained_on))
     if config.streams.keys() > place.given:
         check("images", lambda: duplicates.check_images(corpus, every_image=every_image, progress=progress))
-    check(
-        "extraction",
-        lambda: [
-            _extraction(config, place, name, corpus, origin.backbone) for name, origin in origins.items()
-        ],
-    )
-    dims = {name: origin.dim for name, origin in origins.items()}
+    for name, (backbone, _) in origins.items():
+        check("extraction", functools.partial(_extraction, config, place, name, corpus, backbone))
+    dims = {name: backbone.dim if backbone else None for name, (backbone, _) in origins.items()}
     check("disk", lambda: environment.check_disk(place, cost.room(config, place, corpus, dims)))
     picture = attempt("picture", lambda: _draw(census, config.name, place.table / PICTURE))
     if picture is not None:
@@ -171,42 +156,27 @@ def examine(
     return Examination(config.name, tuple(findings), census, mapping, picture)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Origin:
-    """What makes or made the features, as far as that can be told without a download."""
+def _origin(settings: Features, place: WorkDir, name: str) -> "tuple[Backbone | None, Sequence[str]]":
+    """Returns the backbone and the data that its weights were trained on, as far as known without a download.
 
-    backbone: "Backbone | None"
-    dim: int | None
-    trained_on: tuple[str, ...]
-
-
-def _origin(settings: Features, place: WorkDir, name: str) -> _Origin:
-    """Weights that are at fault have a check of their own; here less is known for it."""
+    Weights that are at fault have a check of their own; here less is known for it.
+    """
     from extract.backbones import registry
 
     try:
         if name in place.given:
             spec = stores.open(place.streams[name]).spec
-            return _Origin(None, None, tuple(getattr(spec, "weights_trained_on", ())))
+            return None, getattr(spec, "weights_trained_on", ())
         if registry.to_download(settings.backbone, settings.weights):
-            return _Origin(None, None, ())
+            return None, ()
         backbone = load_backbone(settings)
     except (FacetsError, ImportError, OSError, RuntimeError):
-        return _Origin(None, None, ())
-    return _Origin(backbone, backbone.dim, backbone.weights_trained_on)
+        return None, ()
+    return backbone, backbone.weights_trained_on
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    """A corpus that could be read, the mapping of its labels, its census and the finding about it."""
-
-    corpus: "Corpus"
-    mapping: "dict[str, MappingReport]"
-    census: Census
-    finding: Finding
-
-
-def _read(config: Config, place: WorkDir) -> _Read:
+def _read(config: Config, place: WorkDir) -> "tuple[Corpus, dict[str, MappingReport], Census, Finding]":
+    """Returns the corpus, how its labels were mapped, its census and the finding about it."""
     began = time.perf_counter()
     with _quiet():
         corpus, mapping = read_divided(config, place.corpus)
@@ -219,7 +189,7 @@ def _read(config: Config, place: WorkDir) -> _Read:
     found = f"{corpus.name}: {len(corpus.clips):,} clips, {frames:,} frames, read in {seconds:.1f} s"
     if corpus.notes:
         found += f"; notes of the reader: {len(corpus.notes)}, listed below"
-    return _Read(corpus, mapping, census, Finding("corpus", "PASS", found))
+    return corpus, mapping, census, Finding("corpus", "PASS", found)
 
 
 def valid_of(place: WorkDir) -> "Callable[[Clip], NDArray[np.bool_]] | None":

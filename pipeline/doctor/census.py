@@ -112,23 +112,6 @@ class Tally:
         if behind := int(np.count_nonzero(labelled[end:])):
             self.cut[clip.id] = behind
 
-    def merge(self, other: "Tally") -> None:
-        """Counts all clips of another tally."""
-        for name in ("clips", "shards", "frames", "crops", "nameless", "partial"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("classes", "active", "known"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.subjects |= other.subjects
-        for task in TASKS:
-            self.labelled[task] += other.labelled[task]
-            self.usable[task] += other.usable[task]
-        for task in "VA":
-            self.histograms[task] = self.histograms[task] + other.histograms[task]
-            (least, greatest), (low, high) = self.extremes[task], other.extremes[task]
-            self.extremes[task] = min(least, low), max(greatest, high)
-        self.empty += other.empty
-        self.cut |= other.cut
-
     def to_json(self) -> dict[str, Json]:
         """Returns the counts as a JSON object."""
         return {
@@ -202,14 +185,14 @@ def take(corpus: "Corpus", valid: "Callable[[Clip], NDArray[np.bool_]] | None" =
         valid: which rows of a clip have features, if these are made already; by default those with a crop.
     """
     parts: dict[tuple[str, str], Tally] = {}
+    splits = {name: _blank("", name, corpus) for name in SPLITS}
     for clip in corpus.clips:
         key = clip.corpus or corpus.name, clip.split
         if key not in parts:
             parts[key] = _blank(*key, corpus)
-        parts[key].add(clip, present(clip.frames) if valid is None else valid(clip))
-    splits = {name: _blank("", name, corpus) for name in SPLITS}
-    for tally in parts.values():
-        splits[tally.split].merge(tally)
+        seen = present(clip.frames) if valid is None else valid(clip)
+        for tally in (parts[key], splits[clip.split]):
+            tally.add(clip, seen)
     ordered = sorted(parts.values(), key=lambda tally: (tally.corpus, SPLITS.index(tally.split)))
     names = corpus.expression_names, corpus.au_names
     return Census(corpus.name, *names, tuple(ordered), splits, corpus.notes, valid is not None)
@@ -240,11 +223,6 @@ def some(names: Iterable[str]) -> str:
 
 
 def _blank(corpus: str, split: str, of: "Corpus") -> Tally:
-    units = len(of.au_names)
-    return Tally(
-        corpus,
-        split,
-        np.zeros(len(of.expression_names), np.int64),
-        np.zeros(units, np.int64),
-        np.zeros(units, np.int64),
-    )
+    lengths = (len(of.expression_names), len(of.au_names), len(of.au_names))
+    classes, active, known = (np.zeros(length, np.int64) for length in lengths)
+    return Tally(corpus, split, classes, active, known)
