@@ -78,7 +78,7 @@ def test_the_rows_that_two_sweeps_share_are_the_same_runs():
 def test_the_id_of_the_same_settings_changes_with_the_version_of_identities_alone():
     training = Training().deciding()
     row = SweepRow("V+A+Attn", ("V", "A"), True, (), training, {})
-    assert planned_run(row, 7, Division(None, "", {}), "e" * 64, {"face": "f" * 64}).run_id == "8fb4783eeec3"
+    assert planned_run(row, 7, Division(None, "", {}), "e" * 64, {"face": "f" * 64}).run_id == "ec06827c836a"
 
 
 LR = "sweep={product: {tasks: [[V], [A, AU]], training: {lr: [1e-3, 1e-4], window: [64, 96]}}, seeds: [0, 1]}"
