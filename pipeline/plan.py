@@ -21,6 +21,7 @@ from stores import documents
 from stores.commit import remove_abandoned, replace_file
 from stores.documents import Json
 from stores.errors import ConfigError, StoreError
+from temporal.data.projection import Projection
 from temporal.settings import Run, Training, settings_of
 
 logger = logging.getLogger(__name__)
@@ -186,12 +187,7 @@ def make_plan(config: Config, data: Data, before: Plan | None = None) -> Plan:
         ConfigError: the rows are not as ``pipeline.rows`` expects them, or there is nothing to halve.
         CorpusError: no clip is scored.
     """
-    wanted = config.planned.folds
-    folds = (
-        (official(data.records),)
-        if wanted is None
-        else tuple(divisions(wanted, data.labels, leaks=config.corpus.leaks))
-    )
+    folds = divisions_of(config, data)
     labels, features = data.label_digest, data.feature_digests
     same = before is not None and (before.labels, before.folds) == (labels, folds)
     used = dict.fromkeys(clip for division in folds for clip in division.splits)
@@ -207,6 +203,18 @@ def make_plan(config: Config, data: Data, before: Plan | None = None) -> Plan:
         features=features,
         provenance=provenance.collect(config, data, folds, before.provenance if before and same else None),
     )
+
+
+def divisions_of(config: Config, data: Data) -> tuple[Division, ...]:
+    """Returns the folds of a sweep, or the official division if it has none.
+
+    Raises:
+        ConfigError: the clips cannot be divided as the configuration says.
+    """
+    wanted = config.planned.folds
+    if wanted is None:
+        return (official(data.records),)
+    return tuple(divisions(wanted, data.labels, leaks=config.corpus.leaks))
 
 
 def plan_before(path: Path, config: Config) -> Plan | None:
@@ -340,6 +348,13 @@ def with_brackets(runs: Iterable[PlannedRun], halving: Halving) -> tuple[Planned
 def shared_settings(run: PlannedRun) -> dict[str, Json]:
     """Returns the settings that runs must have in common to train in one stack."""
     return {field.name: run.training[field.name] for field in fields(Training)}
+
+
+def projection_of(training: Mapping[str, Any]) -> Projection | None:
+    """Returns the reduction of the features that the settings of a run ask for; None for none."""
+    if not training["pca"]:
+        return None
+    return Projection(training["pca"], training["centre"], training["standardise"])
 
 
 def own_settings(run: PlannedRun) -> dict[str, Json]:

@@ -295,11 +295,15 @@ def test_a_run_that_cannot_be_committed_is_listed_as_failed(facets, extracted, m
     assert not results(extracted)
 
 
-def test_reduced_features_are_kept_beside_the_features_whatever_places_them(facets, extracted):
+def test_stage_1_keeps_reduced_features_beside_the_features_whatever_places_them(facets, extracted):
     import temporal
 
     changes = ("pca=4", "bank=store", "max_replicas=auto")
     settings = [word for change in changes for word in ("--set", f"training.{change}")]
+    code, _, err = facets("sweep", *settings, work=extracted)
+    assert code == FAILED
+    assert "run facets features" in err
+    assert facets("features", *settings, work=extracted)[0] == DONE
     assert facets("sweep", *settings, work=extracted)[0] == DONE
     kept = sorted(path.name.split(".")[-1].split("-")[0] for path in (extracted / "features").iterdir())
     assert {"pca4", "safetensors"} <= set(kept)

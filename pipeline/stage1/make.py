@@ -1,4 +1,4 @@
-"""Stage 1 of an experiment: a corpus, drawn if none is given, becomes a label store and a feature store."""
+"""Stage 1 of an experiment: a corpus, drawn if none is given, becomes a label store and feature stores."""
 
 import logging
 from collections.abc import Sequence
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import stores
 from pipeline.cluster import Cluster
 from pipeline.config import Config, Features
-from pipeline.data import disagreements, open_stream, records_of
+from pipeline.data import disagreements, open_data, open_stream, records_of
+from pipeline.stage1.axes import make_reduced, projections
 from pipeline.stage1.extraction import extract, load_backbone, name_backbone
 from pipeline.stage1.reading import read_corpus, section
 from pipeline.workdir import WorkDir
 from stores import Store, documents
 from stores.commit import replace_file
-from stores.errors import ConfigError
+from stores.errors import ConfigError, StoreError
 from stores.progress import Progress, silent
 from stores.store import STORE_FILE
 
@@ -46,7 +47,10 @@ def make_corpus(config: Config, folder: Path, progress: Progress = silent) -> No
 def make_features(
     config: Config, place: WorkDir, progress: Progress = silent, cluster: Cluster | None = None
 ) -> dict[str, str]:
-    """Makes whatever is missing of corpus, label store and feature store; a given store is only checked.
+    """Makes whatever is missing of corpus, label store and feature stores; a given store is only checked.
+
+    If the sweep has rows with ``training.pca``, the stores of reduced features are made as well, as soon as
+    all labelled clips have features.
 
     Args:
         config: the experiment.
@@ -78,6 +82,15 @@ def make_features(
             found = make_stream(stream, corpus, store, progress, cluster)
         for clip, reason in found.items():
             wrong[clip] = f"{wrong[clip]}; {reason}" if clip in wrong else reason
+    if projections(config):
+        try:
+            data = open_data(place)
+        except StoreError as error:
+            if not wrong:
+                raise
+            logger.warning("no features are reduced to principal axes: %s", error)
+        else:
+            make_reduced(config, place, data)
     return wrong | departed(labels, [place.labels, *(place.streams[name] for name in made)])
 
 

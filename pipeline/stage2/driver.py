@@ -15,7 +15,7 @@ from pipeline.cluster import Cluster, connected, run_tasks, threads_of
 from pipeline.config import Config
 from pipeline.data import SCORED, TRAIN, Data, open_data
 from pipeline.folds import Division
-from pipeline.plan import Plan, PlannedRun, make_plan, plan_before
+from pipeline.plan import Plan, PlannedRun, make_plan, plan_before, projection_of
 from pipeline.stage1.reading import require_section
 from pipeline.stage2 import groups as grouping
 from pipeline.stage2.groups import Group
@@ -24,6 +24,7 @@ from pipeline.workdir import WorkDir
 from stores.documents import Json
 from stores.errors import ConfigError, StoreError
 from stores.progress import Progress, silent
+from temporal.data.projection import Projection, locate
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -76,6 +77,7 @@ def run_sweep(
     grouping.clean(wanted, place.runs)
     left = ledger.unfinished(wanted, place.runs)
     logger.info("%s: %d of %d runs are done", place.runs, len(wanted) - len(left), len(wanted))
+    require_reduced(plan, data, place, left)
     found = rules.found_breaches(config, plan)
     if config.table.rules == "refuse":
         rules.refuse(config.table.edition, found)
@@ -100,7 +102,7 @@ def run_sweep(
                 most=most,
                 workers=workers,
             )
-            outcome |= train(sorted(formed, key=lambda group: group.fold or 0))
+            outcome |= train(sorted(formed, key=lambda group: (group.fold or 0, str(read_by(group)))))
     return {str(run): outcome[run.run_id] for run in wanted if outcome.get(run.run_id)}
 
 
@@ -131,10 +133,10 @@ def trainer(
         device = resolve_device(asked.device)
         conditions |= {"workers": None, **machine.describe(device)}
 
-        @functools.lru_cache(maxsize=1)  # groups of one fold come one after the other
-        def bank_of(fold: int | None) -> "Bank":
+        @functools.lru_cache(maxsize=1)  # groups that read the same come one after the other
+        def bank_of(fold: int | None, projection: Projection | None) -> "Bank":
             splits = work.plan.division(fold).splits
-            return load_bank(work.place, data, splits, asked.device, asked.bank)
+            return load_bank(work.place, data, splits, asked.device, asked.bank, projection)
 
         yield 1, conditions, functools.partial(train_here, work=work, bank_of=bank_of, progress=progress)
         return
@@ -151,24 +153,49 @@ def trainer(
 
 
 def load_bank(
-    place: WorkDir, data: Data, splits: Mapping[str, str], device: str, placement: "Wanted"
+    place: WorkDir,
+    data: Data,
+    splits: Mapping[str, str],
+    device: str,
+    placement: "Wanted",
+    projection: Projection | None,
 ) -> "Bank":
-    """Returns the part of an experiment's stores that the runs of a fold read."""
+    """Returns the part of an experiment's stores that the runs of a fold and a reduction read.
+
+    Raises:
+        StoreError: the reduced features are missing, stale or damaged.
+    """
     import temporal
     from pipeline.device import resolve_device
+    from temporal.data.reduced import open_reduced
 
-    return temporal.load_bank(
+    home = resolve_device(device)
+    if projection is None:
+        return temporal.load_bank(
+            data.streams, data.labels, division=splits, device=home, placement=placement
+        )
+    return open_reduced(
         data.streams,
         data.labels,
+        place.reductions,
+        projection,
         division=splits,
-        device=resolve_device(device),
+        device=home,
         placement=placement,
-        folder=place.reductions,
     )
 
 
+def read_by(group: Group) -> tuple[int | None, Projection | None]:
+    """Returns the fold and the reduction of the features that the runs of a group read."""
+    return group.fold, projection_of(group.runs[0].training)
+
+
 def train_here(
-    formed: Sequence[Group], *, work: Work, bank_of: "Callable[[int | None], Bank]", progress: Progress
+    formed: Sequence[Group],
+    *,
+    work: Work,
+    bank_of: "Callable[[int | None, Projection | None], Bank]",
+    progress: Progress,
 ) -> dict[str, str]:
     """Trains groups in this process, one after the other."""
     everything, before = sum(map(epochs_of, formed)), 0
@@ -179,7 +206,7 @@ def train_here(
         def advance(step: str, total: int, completed: int, before: int = before) -> None:
             progress(step, everything, before + completed)
 
-        outcome |= train_group(group, work, bank_of(group.fold), advance)
+        outcome |= train_group(group, work, bank_of(*read_by(group)), advance)
         before += epochs_of(group)
     return outcome
 
@@ -229,18 +256,21 @@ def train_task(group: Group, work: Work) -> dict[str, str]:
     asked, plan = work.config.training, work.plan
     digests = plan.labels, tuple(sorted(plan.features.items()))
     splits = tuple(plan.division(group.fold).splits.items())
-    return train_group(group, work, opened(work.place, asked.device, asked.bank, digests, splits))
+    _, projection = read_by(group)
+    bank = opened(work.place, asked.device, asked.bank, digests, splits, projection)
+    return train_group(group, work, bank)
 
 
-@functools.lru_cache(maxsize=1)  # a worker has many groups of one fold
+@functools.lru_cache(maxsize=1)  # a worker has many groups that read the same
 def opened(
     place: WorkDir,
     device: str,
     placement: "Wanted",
     digests: tuple[str, tuple[tuple[str, str], ...]],
     splits: tuple[tuple[str, str], ...],
+    projection: Projection | None,
 ) -> "Bank":
-    """Returns the part of an experiment's stores that the runs of a fold read.
+    """Returns the part of an experiment's stores that the runs of a fold and a reduction read.
 
     Raises:
         FacetsError: they cannot be used, or hold something else than ``digests`` says.
@@ -252,7 +282,7 @@ def opened(
             " started: give all machines the same work directory"
         )
         raise StoreError(msg)
-    return load_bank(place, data, dict(splits), device, placement)
+    return load_bank(place, data, dict(splits), device, placement, projection)
 
 
 def require_axes(plan: Plan, data: Data | None, runs: Sequence[PlannedRun]) -> None:
@@ -285,6 +315,20 @@ def valid_frames(features: "Store", division: Division, enough: int) -> int:
         if split == TRAIN:
             frames += int(features.read(clip, "valid").sum())
     return frames
+
+
+def require_reduced(plan: Plan, data: Data, place: WorkDir, runs: Sequence[PlannedRun]) -> None:
+    """Makes sure that the reduced features that any run reads are there, before anything is trained.
+
+    Raises:
+        StoreError: they are missing or stale; says what to run.
+    """
+    asked = dict.fromkeys((run.fold, projection_of(run.training)) for run in runs)
+    for fold, projection in asked:
+        if projection is not None:
+            splits = plan.division(fold).splits
+            for store in data.streams.values():
+                locate(store, data.labels, splits, place.reductions, projection).require()
 
 
 def _too_many_axes(run: PlannedRun, pca: int, why: str) -> str:

@@ -7,7 +7,6 @@ are where ``temporal.data.placement`` puts them.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from stores import FeatureSpec, LabelSpec, Store
 from stores.errors import ConfigError, SpecMismatch, StoreError
 from temporal.data.placement import Features, Placement, Wanted, choose, dtype_of, placed
+from temporal.data.projection import SPLITS, Projection
 from temporal.registries import nearest
 from temporal.settings import Run
 from temporal.tasks import FACE, TASKS, TaskSpec
@@ -24,7 +24,6 @@ from temporal.tasks import FACE, TASKS, TaskSpec
 if TYPE_CHECKING:
     from temporal.data.scaling import Standardisers
 
-SPLITS = ("train", "validation")
 LABEL_ARRAYS = ("valence", "arousal", "expression", "au")
 
 
@@ -132,21 +131,6 @@ def any_of(flags: Sequence[Tensor]) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Where the features of a bank come from, for whoever makes other features of them.
-
-    Attributes:
-        stores: the feature store of each stream.
-        placement: what was asked for.
-        folder: where stores of reduced features go.
-    """
-
-    stores: Mapping[str, Store]
-    placement: Wanted
-    folder: Path
-
-
-@dataclass(frozen=True, slots=True)
 class Bank:
     """Everything a sweep trains and evaluates on.
 
@@ -155,16 +139,16 @@ class Bank:
         validation: clips of the validation split.
         feature_specs: what made the features of each stream.
         label_spec: edition and names of the labels.
-        origin: the feature stores, or None for a bank that was made in memory.
         reduction: the maps that have been applied to the features of ``feature_specs``; empty for none.
+        projection: the settings that these maps were made by; None for none.
     """
 
     train: Split
     validation: Split
     feature_specs: Mapping[str, FeatureSpec]
     label_spec: LabelSpec
-    origin: Origin | None = None
     reduction: "Standardisers" = field(default_factory=dict)
+    projection: Projection | None = None
 
     def streams_of(self, run: Run) -> tuple[str, ...]:
         """Returns the streams that a run reads, in the order of the bank.
@@ -189,7 +173,6 @@ def load_bank(
     division: Mapping[str, str] | None = None,
     device: torch.device | str = "cpu",
     placement: Wanted = "auto",
-    folder: Path | None = None,
 ) -> Bank:
     """Reads the training and validation clips of feature stores and a label store.
 
@@ -203,7 +186,6 @@ def load_bank(
         device: where training and labels are.
         placement: where the features of both splits are: on the device, in host memory, in the store, or
             ``auto``, the first of these where they fit. Batches are the same to the last bit.
-        folder: where stores of reduced features are kept; by default beside the first feature store.
 
     Raises:
         SpecMismatch: a store is of the wrong kind.
@@ -240,10 +222,7 @@ def load_bank(
     train, validation = (
         _read_split(sources, labels, label_spec, frames[name], chosen, home) for name in SPLITS
     )
-    beside = next(iter(sources.values())).path.parent
-    return Bank(
-        train, validation, specs, label_spec, Origin(sources, placement, beside if folder is None else folder)
-    )
+    return Bank(train, validation, specs, label_spec)
 
 
 def _specs(sources: Mapping[str, Store], labels: Store) -> tuple[dict[str, FeatureSpec], LabelSpec]:

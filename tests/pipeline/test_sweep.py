@@ -20,6 +20,7 @@ from pipeline.commands.options import DONE, PARTLY
 from pipeline.configfile import load
 from pipeline.data import open_data
 from pipeline.plan import make_plan, read_plan
+from pipeline.stage1.axes import make_reduced
 from pipeline.stage2 import driver
 from pipeline.stage2.groups import Group
 from pipeline.workdir import work_dir
@@ -243,3 +244,24 @@ def test_the_runs_of_all_folds_train_in_one_sweep_and_score_every_clip_once(work
     official = load(path, settings[1:])
     assert driver.run_sweep(official, place) == {}
     assert not {run.run_id for run in read_plan(place.plan, official).runs} & {r.run_id for r in plan.runs}
+
+
+@pytest.mark.parametrize("workers", [None, 1])
+def test_the_runs_of_every_reduction_and_fold_read_what_stage_1_has_made(work, tmp_path, workers):
+    clips = [clip for part in fabricated_experiment.CLIPS.values() for clip in part]
+    folds = tmp_path / "folds.csv"
+    folds.write_text("clip,fold\n" + "".join(f"{clip},{i % 2}\n" for i, clip in enumerate(clips)))
+    axis = "sweep={product: {tasks: [[V]], training: {pca: [0, 2, 3]}}, seeds: [0]}"
+    path = fabricated_experiment.write_config(tmp_path, work, epochs=2)
+    config = load(path, [axis, f"sweep.folds={{file: {folds}}}"])
+    place, cluster = work_dir(config, work), workers and Cluster(workers=workers)
+    with pytest.raises(StoreError, match=r"not reduced by pca: 2.*run facets features"):
+        driver.run_sweep(config, place, cluster=cluster)
+    assert not list(place.runs.glob("*/result.json"))
+    make_reduced(config, place, open_data(place))
+    made = {path: path.stat().st_mtime_ns for path in place.reductions.rglob("*")}
+    assert [len(list(place.reductions.glob(f"*.{kind}-*"))) for kind in ("axes", "pca2", "pca3")] == [2] * 3
+    assert driver.run_sweep(config, place, cluster=cluster) == {}
+    assert len(list(place.runs.glob("*/result.json"))) == 6
+    make_reduced(config, place, open_data(place))
+    assert {path: path.stat().st_mtime_ns for path in place.reductions.rglob("*")} == made

@@ -18,6 +18,8 @@ from stores.errors import ConfigError
 from temporal.data import placement
 from temporal.data.minibatch import minibatches
 from temporal.data.placement import HostFeatures, StoreFeatures, choose, free_memory, read_ahead
+from temporal.data.projection import Projection, locate
+from temporal.data.reduced import open_reduced, write_reduced
 from temporal.data.scaling import centred
 from temporal.data.windows import batches, cut, epoch_order
 from temporal.settings import Run, Training
@@ -83,10 +85,17 @@ def test_batches_are_the_same_bit_for_bit_wherever_the_features_lie(pairs, kind,
 @pytest.mark.parametrize("settings", [{}, {"centre": True}, {"pca": 3}])
 def test_training_gives_the_same_bytes_wherever_the_features_lie(pairs, tmp_path, settings):
     training, pair = replace(TINY, **settings), pairs["hdf5"]
-    banks = [temporal.load_bank(*pair, placement=p, folder=tmp_path) for p in ("device", "host", "store")]
+    banks = [temporal.load_bank(*pair, placement=p) for p in ("device", "host", "store")]
     assert isinstance(banks[2].train.streams["face"].features, StoreFeatures)
-    if "pca" not in settings:  # which is loaded anew, and on a CPU host memory is the device's
-        banks.append(elsewhere(banks[0], "host", pair[0]))
+    banks.append(elsewhere(banks[0], "host", pair[0]))  # on a CPU host memory is the device's
+    if projection := Projection(3, centre=False, standardise=True) if "pca" in settings else None:
+        labels = pair[1]
+        division = {clip: labels.record(clip).attrs["split"] for clip in labels.clips()}
+        write_reduced(banks[0], "face", locate(*pair, division, tmp_path, projection))
+        banks += [
+            open_reduced({"face": pair[0]}, labels, tmp_path, projection, division=division, placement=p)
+            for p in ("device", "host", "store")
+        ]
     first, *others = (temporal.fit(bank, RUNS, training) for bank in banks)
     for results in others:
         for a, b in zip(first, results, strict=True):

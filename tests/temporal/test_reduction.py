@@ -1,4 +1,3 @@
-import logging
 import math
 from dataclasses import replace
 
@@ -13,12 +12,16 @@ import stores
 import temporal
 from stores.errors import ConfigError, StoreError
 from temporal.data import reduction
+from temporal.data.projection import Projection, locate
+from temporal.data.reduced import open_reduced, write_reduced
 from temporal.data.reduction import fit_axes, prepared
 from temporal.data.scaling import centred, rows_of_clips, statistics
 from temporal.settings import Run, Training
 
 SPEC = feature_spec(8)
 CLIPS = {"a": ("train", 30), "b": ("train", 41), "v": ("validation", 25)}
+DIVISION = {clip: split for clip, (split, _) in CLIPS.items()}
+THREE = Projection(3, centre=False, standardise=True)
 RUN = Run(("V", "EXPR"), lr=1e-2)
 
 
@@ -29,6 +32,17 @@ def pair(tmp_path):
         features.write(clip, feature_arrays(frames, SPEC, seed), {})
         labels.write(clip, label_arrays(frames, label_spec(), seed), {**LABEL_ATTRS, "split": split})
     return features, labels
+
+
+def write(pair, folder, projection=THREE):
+    """As stage 1 does it."""
+    write_reduced(temporal.load_bank(*pair), "face", locate(*pair, DIVISION, folder, projection))
+
+
+def opened(pair, folder, projection=THREE, **places):
+    """As stage 2 does it."""
+    features, labels = pair
+    return open_reduced({"face": features}, labels, folder, projection, division=DIVISION, **places)
 
 
 def valid_rows(split):
@@ -99,33 +113,58 @@ def test_centred_features_have_no_mean_over_the_valid_frames_of_any_clip(bank):
     assert split.streams["face"].centres.shape == (4, 6)
 
 
-def test_a_store_of_reduced_features_is_made_once_and_lies_beside_the_features(pair, tmp_path):
-    training = Training(pca=3)
-    bank = temporal.load_bank(*pair)
-    first, linear = prepared(bank, training)
+def same_features(first, second):
+    """Whether two banks have the same training features, and the same validation features."""
+    pairs = ((first.train, second.train), (first.validation, second.validation))
+    return [torch.equal(*(split.streams["face"].features for split in pair)) for pair in pairs]
+
+
+def test_a_store_of_reduced_features_is_made_once_and_holds_the_numbers_of_a_reduction_in_memory(
+    pair, tmp_path
+):
+    write(pair, tmp_path)
     made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    second, _ = prepared(temporal.load_bank(*pair), training)
+    write(pair, tmp_path)
+    bank = opened(pair, tmp_path)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == made
-    assert torch.equal(first.train.streams["face"].features, second.train.streams["face"].features)
     axes, store = (name for name in names(tmp_path) if name.startswith("f."))
     assert axes.startswith("f.axes-")
     assert store.startswith("f.pca3-")
-    assert (linear["face"].dim, first.train.dims) == (3, {"face": 3})
     kept = stores.open(tmp_path / store)
     assert (kept.spec.dim, kept.spec.stream, kept.spec.dtype) == (3, f"{SPEC.stream}.pca3", "float32")
     assert stores.verify(kept.path).ok
-    in_memory, _ = prepared(replace(bank, origin=None), training)
-    assert torch.equal(in_memory.train.streams["face"].features, first.train.streams["face"].features)
-    assert torch.equal(
-        in_memory.validation.streams["face"].features, first.validation.streams["face"].features
-    )
+    training = Training(pca=3)
+    on_disk, linear = prepared(bank, training)
+    in_memory, _ = prepared(temporal.load_bank(*pair), training)
+    assert (linear["face"].dim, on_disk.train.dims, on_disk.feature_specs) == (3, {"face": 3}, {"face": SPEC})
+    assert all(same_features(on_disk, in_memory))
+    assert torch.equal(on_disk.reduction["face"].components, in_memory.reduction["face"].components)
+
+
+def test_each_stream_is_reduced_to_its_own_axes(pair, tmp_path):
+    sound = stores.create(tmp_path / "s", feature_spec(6))
+    for seed, (clip, (_, frames)) in enumerate(CLIPS.items()):
+        sound.write(clip, feature_arrays(frames, sound.spec, seed + 7), {})
+    streams = {"face": pair[0], "sound": sound}
+    bank = temporal.load_bank(streams, pair[1])
+    for name, store in streams.items():
+        write_reduced(bank, name, locate(store, pair[1], DIVISION, tmp_path, THREE))
+    found = open_reduced(streams, pair[1], tmp_path, THREE, division=DIVISION)
+    in_memory, _ = prepared(bank, Training(pca=3))
+    for name, stream in found.train.streams.items():
+        assert torch.equal(stream.features, in_memory.train.streams[name].features)
+
+
+def test_training_writes_no_file(pair, tiny, tmp_path):
+    before = names(tmp_path)
+    temporal.fit(temporal.load_bank(*pair), [RUN], replace(tiny, epochs=1, pca=3))
+    assert names(tmp_path) == before
 
 
 def test_what_the_axes_were_fitted_on_is_kept_with_them(pair, tmp_path):
     from safetensors import safe_open
 
-    bank = temporal.load_bank(*pair)
-    prepared(bank, Training(pca=3, centre=True))
+    write(pair, tmp_path, replace(THREE, centre=True))
     (path,) = tmp_path.glob("f.axes-*")
     with safe_open(path, "np") as file:
         metadata = file.metadata()
@@ -142,55 +181,74 @@ def test_what_the_axes_were_fitted_on_is_kept_with_them(pair, tmp_path):
 
 def test_the_same_fit_is_the_same_file(pair, tmp_path):
     def axes(folder):
-        prepared(temporal.load_bank(*pair, folder=folder), Training(pca=3))
+        write(pair, folder)
         (path,) = folder.glob("*.safetensors")
         return path.name, path.read_bytes()
 
     assert axes(tmp_path / "one") == axes(tmp_path / "two")
 
 
+def test_reduced_features_that_are_missing_are_refused_in_one_line(pair, tmp_path):
+    with pytest.raises(StoreError, match=r"3 of 3 clips .*pca: 3.* run facets features") as refused:
+        opened(pair, tmp_path)
+    assert "\n" not in str(refused.value)
+    write(pair, tmp_path)
+    with pytest.raises(StoreError, match="run facets features"):
+        opened(pair, tmp_path, replace(THREE, pca=2))
+
+
 def test_stale_axes_are_never_used_and_new_ones_are_made(pair, tmp_path):
-    training = Training(pca=3)
-    before, _ = prepared(temporal.load_bank(*pair), training)
+    write(pair, tmp_path)
+    before = opened(pair, tmp_path)
     pair[0].write("a", feature_arrays(30, SPEC, 99), {})
-    after, _ = prepared(temporal.load_bank(*pair), training)
+    with pytest.raises(StoreError, match="run facets features"):
+        opened(pair, tmp_path)
+    write(pair, tmp_path)
+    after = opened(pair, tmp_path)
     assert not torch.equal(before.reduction["face"].components, after.reduction["face"].components)
     assert len(list(tmp_path.glob("f.axes-*"))) == len(list(tmp_path.glob("f.pca3-*"))) == 2
-    fresh, _ = prepared(replace(temporal.load_bank(*pair), origin=None), training)
+    fresh, _ = prepared(temporal.load_bank(*pair), Training(pca=3))
     assert torch.equal(fresh.reduction["face"].components, after.reduction["face"].components)
-    assert torch.equal(fresh.train.streams["face"].features, after.train.streams["face"].features)
+    assert all(same_features(fresh, after))
 
 
 def test_a_validation_clip_that_changed_is_reduced_again_by_the_same_axes(pair, tmp_path):
-    training = Training(pca=3)
-    before, _ = prepared(temporal.load_bank(*pair), training)
+    write(pair, tmp_path)
+    before = opened(pair, tmp_path)
     pair[0].write("v", feature_arrays(25, SPEC, 99), {})
-    after, _ = prepared(temporal.load_bank(*pair), training)
+    with pytest.raises(StoreError, match=r"1 of 3 clips .*\(v is the first\)"):
+        opened(pair, tmp_path)
+    write(pair, tmp_path)
+    after = opened(pair, tmp_path)
     assert torch.equal(before.reduction["face"].components, after.reduction["face"].components)
-    assert torch.equal(before.train.streams["face"].features, after.train.streams["face"].features)
-    assert not torch.equal(
-        before.validation.streams["face"].features, after.validation.streams["face"].features
-    )
+    assert same_features(before, after) == [True, False]
     assert len(list(tmp_path.glob("f.pca3-*"))) == 1
 
 
 def test_damaged_axes_are_refused_by_name(pair, tmp_path):
-    prepared(temporal.load_bank(*pair), Training(pca=3))
+    write(pair, tmp_path)
     (path,) = tmp_path.glob("f.axes-*")
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(StoreError, match=r"f\.axes-.*delete it"):
-        prepared(temporal.load_bank(*pair), Training(pca=3))
+        write(pair, tmp_path)
 
 
 def test_axes_of_other_features_are_refused_whatever_their_name(pair, tmp_path):
-    prepared(temporal.load_bank(*pair), Training(pca=3))
+    write(pair, tmp_path)
     (old,) = tmp_path.glob("f.axes-*")
     pair[0].write("a", feature_arrays(30, SPEC, 99), {})
-    prepared(temporal.load_bank(*pair), Training(pca=3))
+    write(pair, tmp_path)
     (new,) = set(tmp_path.glob("f.axes-*")) - {old}
     old.replace(new)
     with pytest.raises(StoreError, match="axes of other features"):
-        prepared(temporal.load_bank(*pair), Training(pca=3))
+        write(pair, tmp_path)
+
+
+@pytest.mark.parametrize("changes", [{"pca": 2}, {"pca": 0}, {"centre": True}, {"standardise": False}])
+def test_features_that_were_reduced_by_other_settings_are_refused(pair, tiny, tmp_path, changes):
+    write(pair, tmp_path)
+    with pytest.raises(ConfigError, match=r"reduced by pca: 3.*training asks for"):
+        temporal.fit(opened(pair, tmp_path), [RUN], replace(tiny, **{"pca": 3, **changes}))
 
 
 def test_fewer_frames_than_axes_are_refused(bank, tiny):
@@ -208,8 +266,7 @@ def test_more_axes_than_dimensions_are_refused(bank, tiny):
         temporal.fit(bank, [RUN], replace(tiny, pca=7))
 
 
-def test_one_bank_serves_every_setting_of_a_sweep_and_keeps_nothing_of_them(pair, tiny, caplog):
-    caplog.set_level(logging.INFO)
+def test_one_bank_serves_every_setting_of_a_sweep_and_keeps_nothing_of_them(pair, tiny):
     bank = temporal.load_bank(*pair)
     raw = bank.train.streams["face"].features.clone()
     for settings in ({}, {"pca": 2}, {"centre": True}, {"standardise": False}, {"pca": 2, "centre": True}):
@@ -219,14 +276,13 @@ def test_one_bank_serves_every_setting_of_a_sweep_and_keeps_nothing_of_them(pair
     assert torch.equal(bank.train.streams["face"].features, raw)
     assert bank.train.streams["face"].centres is None
     assert not bank.reduction
-    assert caplog.text.count("fitting principal axes") == 2
 
 
 @pytest.mark.parametrize(
     ("pca", "centre", "standardise", "kept"),
     [
-        (0, False, False, True),
-        (0, True, True, True),
+        (0, False, False, False),
+        (0, True, True, False),
         (3, False, True, True),
         (3, True, True, True),
         (3, True, False, True),
@@ -237,7 +293,10 @@ def test_a_saved_model_predicts_from_features_as_extracted(
     pair, tiny, tmp_path, standardise, centre, pca, kept
 ):
     bank = temporal.load_bank(*pair)
-    bank = bank if kept else replace(bank, origin=None)
+    if kept:
+        projection = Projection(pca, centre, standardise)
+        write(pair, tmp_path, projection)
+        bank = opened(pair, tmp_path, projection)
     training = replace(tiny, epochs=2, standardise=standardise, centre=centre, pca=pca)
     (result,) = temporal.fit(bank, [RUN], training)
     temporal.save(result, tmp_path / "run")

@@ -12,6 +12,7 @@ import stores
 from temporal import Bank, Split, Stream, load_bank
 from temporal.data.minibatch import gather, minibatches
 from temporal.data.placement import HostFeatures, StoreFeatures
+from temporal.data.projection import Projection, locate
 from temporal.data.reduction import prepared
 from temporal.data.scaling import centred
 from temporal.data.windows import IMAGES_PER_WINDOW, batches, batches_alike, cut, epoch_batches, epoch_order
@@ -208,14 +209,11 @@ def staged(split):
 
 
 @pytest.mark.parametrize("settings", [{"centre": True}, {"pca": 3, "centre": True}])
-def test_static_and_weighted_clips_train_to_the_same_bytes_wherever_the_features_lie(
-    pair, tiny, tmp_path, settings
-):
+def test_static_and_weighted_clips_train_to_the_same_bytes_wherever_the_features_lie(pair, tiny, settings):
     training = replace(tiny, epochs=2, **settings)
-    banks = [load_bank(*pair, placement=place, folder=tmp_path) for place in ("device", "store")]
+    banks = [load_bank(*pair, placement=place) for place in ("device", "store")]
     assert isinstance(banks[1].train.streams["face"].features, StoreFeatures)
-    if "pca" not in settings:  # which is loaded anew
-        banks.append(replace(banks[0], train=staged(banks[0].train), validation=staged(banks[0].validation)))
+    banks.append(replace(banks[0], train=staged(banks[0].train), validation=staged(banks[0].validation)))
     runs = [Run(("V", "AU"), attention=True, lr=1e-2), Run(("EXPR",), seed=1, dropout=0.1, lr=1e-2)]
     first, *others = (fit(bank, runs, training) for bank in banks)
     for results in others:
@@ -254,8 +252,8 @@ def test_a_trained_model_predicts_centred_shards_as_in_training(pair, tiny):
     np.testing.assert_allclose(alone, result.predictions["w"]["EXPR"], atol=1e-6)
 
 
-def test_axes_of_centred_features_are_not_those_of_the_same_clips_as_videos(pair, tmp_path):
-    bank = load_bank(*pair, folder=tmp_path)
+def test_axes_of_centred_features_are_not_those_of_the_same_clips_as_videos(pair):
+    bank = load_bank(*pair)
     videos = replace(
         bank,
         train=replace(bank.train, static=frozenset()),
@@ -269,7 +267,21 @@ def test_axes_of_centred_features_are_not_those_of_the_same_clips_as_videos(pair
             )
     assert not torch.equal(axes[True, "static"], axes[True, "videos"])
     assert torch.equal(axes[False, "static"], axes[False, "videos"])
-    assert len(list(tmp_path.glob("f.axes-*"))) == 3
+
+
+def test_axes_of_centred_features_have_another_name_if_a_clip_is_static(pair, tmp_path):
+    features, labels = pair
+    splits = {clip: labels.record(clip).attrs["split"] for clip in labels.clips()}
+    videos = stores.create(tmp_path / "l", label_spec())
+    for seed, clip in enumerate(labels.clips()):
+        frames = labels.record(clip).frames
+        videos.write(clip, label_arrays(frames, label_spec(), seed), LABEL_ATTRS | {"split": splits[clip]})
+    for centre in (True, False):
+        projection = Projection(3, centre, standardise=True)
+        ours, theirs = (
+            locate(features, each, splits, tmp_path, projection).axes for each in (labels, videos)
+        )
+        assert (ours != theirs) == centre
 
 
 @pytest.mark.parametrize("model", MODELS)
