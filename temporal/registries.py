@@ -77,11 +77,14 @@ class Choice:
         reads: of the shared settings that not everything reads, those that this choice reads; None if
             nobody said so, and then it may read all.
         parameters: its own, by name; the function gets them as keyword arguments.
+        counts: whether a loss counts the training labels that its run may use. Those depend on the streams
+            that the run reads, so that runs of other streams train in another stack.
     """
 
     reference: str
     reads: tuple[str, ...] | None = None
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    counts: bool = False
 
     def load(self) -> Any:
         """Returns the function, imported now."""
@@ -102,6 +105,7 @@ LOSSES: dict[str, Registry] = {
             "temporal.train.losses:balanced_bce",
             (),
             {"largest": Parameter(20.0, "cap of the weight of positives, negatives / positives", gt=0)},
+            counts=True,
         ),
         "focal": Choice(
             "temporal.train.losses:focal",
@@ -114,7 +118,7 @@ LOSSES: dict[str, Registry] = {
     },
     "categorical": {
         "cross_entropy": Choice("temporal.train.losses:cross_entropy", ()),
-        "balanced": Choice("temporal.train.losses:balanced_cross_entropy", ()),
+        "balanced": Choice("temporal.train.losses:balanced_cross_entropy", (), counts=True),
     },
 }
 """The losses of each kind of task; the first of a kind is its default.
@@ -213,6 +217,11 @@ def short_losses(losses: Mapping[str, Any]) -> dict[str, Selection]:
         if brief != next(iter(known)):
             written[name] = brief
     return written
+
+
+def counting(losses: Mapping[str, Any]) -> bool:
+    """Whether one of ``Training.losses`` counts training labels, see ``Choice.counts``."""
+    return any(LOSSES[TASKS[task].loss][loss["name"]].counts for task, loss in losses.items())
 
 
 def unread(tasks: Sequence[str], training: Mapping[str, Any], *, attention: bool) -> set[str]:

@@ -152,7 +152,10 @@ def kind_of(stack: Sequence[PlannedRun]) -> bytes:
     """Returns what stacks that cost the same have in common."""
     tasks = sorted({task for run in stack for task in run.tasks})
     attention = any(run.attention for run in stack)
-    return documents.canonical([shared_settings(stack[0]), tasks, attention, len(stack), stack[0].fold])
+    streams = [list(names) for names in sorted({run.streams for run in stack})]
+    return documents.canonical(
+        [shared_settings(stack[0]), tasks, attention, streams, len(stack), stack[0].fold]
+    )
 
 
 def megabytes(size: int) -> str:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pipeline import ledger
 from pipeline.plan import PlannedRun, shared_settings
@@ -24,6 +25,7 @@ from stores import documents
 from stores.commit import exclusive, remove, remove_abandoned, sync_folder, temporary, write_document
 from stores.documents import Json
 from stores.errors import ConfigError, StoreError
+from temporal.registries import counting
 
 logger = logging.getLogger(__name__)
 
@@ -149,16 +151,19 @@ def split(runs: Sequence[PlannedRun], most: int, workers: int) -> list[list[Plan
 def alike(runs: Sequence[PlannedRun], size: int) -> list[list[PlannedRun]]:
     """Splits ``runs`` into stacks: few, of like size, at most ``size``, the order kept within each.
 
-    Runs of a stack have their fold and their shared settings in common, and a bracket of successive halving
-    is in one stack. A run learns nothing from the runs beside it, but sums of float32 round differently in
-    another group, and training amplifies that as it would any change in the last digit.
+    Runs of a stack have their fold and their shared settings in common, and their streams if a loss counts
+    the labels that a run may use. A bracket of successive halving is in one stack. A run learns nothing from
+    the runs beside it, but sums of float32 round differently in another group, and training amplifies that
+    as it would any change in the last digit.
 
     Raises:
         ConfigError: a bracket has more than ``size`` runs.
     """
     members: dict[bytes, list[PlannedRun]] = {}
     for run in runs:
-        members.setdefault(documents.canonical([run.fold, shared_settings(run)]), []).append(run)
+        training: Mapping[str, Any] = run.training
+        streams: list[Json] = [*run.streams] if counting(training["losses"]) else []
+        members.setdefault(documents.canonical([run.fold, shared_settings(run), streams]), []).append(run)
     return [group for together in members.values() for group in evenly(together, size)]
 
 

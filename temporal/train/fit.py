@@ -18,6 +18,7 @@ from stores.progress import Progress, silent
 from temporal import machine
 from temporal.data.bank import Bank
 from temporal.data.reduction import prepared
+from temporal.registries import counting
 from temporal.settings import Run, Training
 from temporal.tasks import TASKS
 from temporal.train.outcome import RunResult
@@ -49,9 +50,10 @@ def fit(
         progress: called as ``("train", total, completed)`` in epochs of single runs.
         on_result: called with each result as soon as its run stops.
         stop_at: asked after every epoch which runs end before their time; the others are not touched by it.
-        replicas: most runs trained at the same time; bounds memory. Where memory runs out all the same,
-            what is not finished starts again in groups of half the size. Another number rounds float32 sums
-            differently, which long training amplifies, though less than a change of 1e-7 in the weights.
+        replicas: most runs trained at the same time; bounds memory. If a loss counts labels, runs that read
+            other streams train in another stack. Where memory runs out all the same, what is not finished
+            starts again in groups of half the size. Another number rounds float32 sums differently, which
+            long training amplifies, though less than a change of 1e-7 in the weights.
         state: where to keep what is needed to go on after a kill; for ``replicas`` runs at most. A call with
             the same arguments goes on from there, on the CPU with the same bytes as if it had never stopped,
             and delivers again what ended after that state was written. Removed when all is delivered.
@@ -61,7 +63,8 @@ def fit(
         went on from were delivered then and are left out.
 
     Raises:
-        ConfigError: no runs, or a split lacks every label of a task that a run trains, or a wrong device.
+        ConfigError: no runs, or a split lacks every label of a task that a run trains, or a wrong device, or
+            a state for runs that cannot train together.
     """
     home = bank.train.device
     if device is not None and torch.empty(0, device=device).device != home:
@@ -70,14 +73,23 @@ def fit(
     if not runs or replicas < 1:
         msg = f"{len(runs)} runs, {replicas} replicas at a time: expected at least one of each"
         raise ConfigError(msg)
-    if state is not None and len(runs) > replicas:
-        msg = f"{len(runs)} runs, {replicas} replicas at a time: one state is of runs that train together"
+    # Of each run, the place among the kinds of runs that may share a stack, and the place within its kind.
+    kinds = [bank.streams_of(run) if counting(training.losses) else () for run in runs]
+    kind = [kinds.index(streams) for streams in kinds]
+    rank = [kind[:index].count(own) for index, own in enumerate(kind)]
+    if state is not None and (len(runs) > replicas or any(kind)):
+        msg = (
+            f"{len(runs)} runs of {len(set(kind))} kinds, {replicas} replicas at a time: one state is of runs"
+            " that train together"
+        )
         raise ConfigError(msg)
     _check_labels(bank, runs)
     bank, standardise = prepared(bank, training)
     results: dict[int, RunResult] = {}
     # In every stack those with attention side by side: neighbours that are alike run as one program.
-    order = sorted(range(len(runs)), key=lambda index: (index // replicas, runs[index].attention))
+    order = sorted(
+        range(len(runs)), key=lambda index: (kind[index], rank[index] // replicas, runs[index].attention)
+    )
     runs = [runs[index] for index in order]
 
     def deliver(position: int, result: RunResult) -> None:
@@ -88,7 +100,8 @@ def fit(
     report = partial(_report, progress, len(runs) * training.epochs)
     waiting = list(range(len(runs)))
     while waiting:
-        positions, waiting = waiting[:replicas], waiting[replicas:]
+        positions = [p for p in waiting[:replicas] if kind[order[p]] == kind[order[waiting[0]]]]
+        waiting = waiting[len(positions) :]
         make = partial(
             StackTraining,
             bank,

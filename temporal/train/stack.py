@@ -112,9 +112,11 @@ class StackTraining:
             cut(split.offsets, training.window, training.hop, split.static)
             for split in (bank.train, bank.validation)
         )
-        self.objective: Objective = objective(bank.train, bank.label_spec, training)
+        # As a run trained alone would see it: without what only the other streams of the bank have.
+        seen = replace(bank.train, streams={name: bank.train.streams[name] for name in self.standardise})
+        self.objective: Objective = objective(seen, bank.label_spec, training)
         self.order: Order = made("sampler", SAMPLERS, training.sampler)(
-            self.windows, bank.train, self.tasks, bank.label_spec
+            self.windows, seen, self.tasks, bank.label_spec
         )
         self.labelled = {
             names: _labelled_windows(bank.train, self.windows, self.tasks, names)

@@ -53,7 +53,8 @@ def plan(names=SEED_ROWS, seeds=(0, 1, 2), own=(), bracket="", folds=(None,)):
 
 def planned(config, labels="e" * 64, features="f" * 64):
     """The runs of an experiment on made-up data with these digests and one division."""
-    return list(planned_runs(config, labels, {"face": features}, [Division(None, "", {"clip": "train"})]))
+    digests = dict.fromkeys(config.streams, features)
+    return list(planned_runs(config, labels, digests, [Division(None, "", {"clip": "train"})]))
 
 
 def metrics(tasks, value, edition_name="abaw2"):

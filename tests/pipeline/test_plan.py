@@ -109,6 +109,17 @@ def test_groups_have_their_shared_settings_in_common_and_keep_the_order_within()
     assert sorted(run.run_id for group in made for run in group) == sorted(run.run_id for run in runs)
 
 
+@pytest.mark.parametrize(("losses", "groups"), [("{}", 1), ("{AU: balanced}", 2)])
+def test_rows_of_other_streams_are_grouped_apart_only_if_a_loss_counts_labels(losses, groups):
+    settings = [f"training.losses={losses}", "streams.sound={store: sound}"]
+    rows = "sweep={rows: [{tasks: [AU], streams: [face]}, {tasks: [V]}, {tasks: [A], streams: [face]}]}"
+    config = load("demo", [*settings, rows])
+    runs = planned(config)
+    made = alike(runs, len(runs))
+    assert len(made) == groups
+    assert all(len({run.streams for run in group}) == 3 - groups for group in made)
+
+
 @given(count=st.integers(1, 100), size=st.integers(1, 40))
 def test_groups_are_few_of_like_size_and_keep_the_order(count, size):
     runs = [replace(ANY, run_id=str(i)) for i in range(count)]

@@ -14,6 +14,7 @@ from stores.errors import ConfigError, StoreError
 from temporal import Bank, Run, SoftLabels, Stream, load_bank
 from temporal.registries import FUSIONS, LOSSES, SAMPLERS, Choice, Parameter
 from temporal.train import losses, sampling
+from temporal.train.resume import StateFile
 
 SPECS = {"face": feature_spec(DIM, "float32"), "audio": feature_spec(9, "float32")}
 RUNS = [
@@ -50,15 +51,29 @@ def test_a_replica_on_some_streams_equals_the_same_run_trained_alone(pair, tiny,
         assert set(result.model.feature_specs) == set(names)
 
 
-def test_a_run_on_the_face_equals_one_on_a_bank_that_has_nothing_else(pair, tiny):
-    only = replace(
-        pair,
-        train=replace(pair.train, streams={"face": pair.train.streams["face"]}),
-        validation=replace(pair.validation, streams={"face": pair.validation.streams["face"]}),
-        feature_specs={"face": SPECS["face"]},
-    )
-    found = temporal.fit(pair, RUNS, replace(tiny, epochs=2))[0]
-    assert_alike(found, temporal.fit(only, [replace(RUNS[0], streams=())], replace(tiny, epochs=2))[0])
+@pytest.mark.parametrize("losses", [{}, {"AU": "balanced"}, {"EXPR": "balanced"}], ids=str)
+def test_a_run_on_one_stream_equals_one_on_a_bank_that_has_nothing_else(pair, tiny, losses):
+    # Balanced losses count the labels of frames at which the run itself sees something.
+    training = replace(tiny, epochs=2, losses=losses)
+    found = temporal.fit(pair, RUNS, training)
+    for run, result in zip(RUNS[:2], found, strict=False):
+        (name,) = run.streams
+        only = replace(
+            pair,
+            train=replace(pair.train, streams={name: pair.train.streams[name]}),
+            validation=replace(pair.validation, streams={name: pair.validation.streams[name]}),
+            feature_specs={name: SPECS[name]},
+        )
+        assert result.run == run
+        assert_alike(result, temporal.fit(only, [replace(run, streams=())], training)[0])
+
+
+def test_runs_of_other_streams_share_no_stack_and_no_state_if_a_loss_counts_labels(pair, tiny, tmp_path):
+    training = replace(tiny, epochs=1, losses={"AU": "balanced"})
+    state = StateFile(tmp_path / "state", {})
+    temporal.fit(pair, RUNS[:1] * 2, training, state=state)
+    with pytest.raises(ConfigError, match="3 runs of 3 kinds"):
+        temporal.fit(pair, RUNS, training, state=state)
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
