@@ -326,6 +326,16 @@ def test_when_clips_lack_features_info_counts_what_is_there_and_the_sweep_names_
     assert record.stem in err
 
 
+def test_no_features_are_reduced_before_every_labelled_clip_has_some(facets, extracted, monkeypatch):
+    record = next(iter((extracted / "features").glob("*/clips/*.json")))
+    record.unlink()
+    monkeypatch.setattr("pipeline.stage1.make.make_stream", lambda *_: {record.stem: "not extracted"})
+    code, _, err = facets("features", "--set", "training.pca=4", work=extracted)
+    assert (code, err.count("error: ")) == (PARTLY, 1)
+    assert "no features are reduced" in err
+    assert not list((extracted / "features").glob("*.pca4-*"))
+
+
 def test_zarr_stores_give_the_same_runs_as_hdf5(facets, extracted, tmp_path, work):
     other = tmp_path / "zarr"
     assert facets("features", "--set", "streams.face.backend=zarr", work=other)[0] == DONE
