@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,9 +17,9 @@ import stores
 from pipeline.config import Config, Features
 from pipeline.doctor import cost, duplicates, environment
 from pipeline.doctor import judgement as checks
-from pipeline.doctor.census import Census, take, with_features
+from pipeline.doctor.census import Census, take, visible
 from pipeline.doctor.finding import Finding
-from pipeline.stage1.extraction import load_backbone
+from pipeline.stage1.extraction import load_backbone, name_backbone
 from pipeline.stage1.reading import read_divided
 from pipeline.workdir import WorkDir
 from stores.documents import Json
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from extract.backbones.backbone import Backbone
+    from extract.backbones.backbone import Named
     from extract.corpora import Clip, Corpus
     from extract.corpora.labelspace import MappingReport
 
@@ -121,7 +121,7 @@ def examine(
     check("threads", environment.check_threads, ENVIRONMENT)
     check("decoder", environment.check_decoder, ENVIRONMENT)
     for name, stream in config.streams.items():
-        check("weights", functools.partial(environment.check_weights, name, stream))
+        check("weights", functools.partial(_of, name, config, environment.check_weights, name, stream))
     origins = {name: _origin(stream, place, name) for name, stream in config.streams.items()}
     read = None
     if absent := environment.absent_corpus(config, place):
@@ -142,13 +142,14 @@ def examine(
     check("AU cells", lambda: checks.check_cells(census))
     check("classes", lambda: checks.check_distributions(config, census))
     check("people", lambda: checks.check_people(config, corpus, census))
-    for _, trained_on in origins.values():
-        check("rules", functools.partial(checks.check_rules, config, census, trained_on))
+    trained_on = list(dict.fromkeys(one for _, seen in origins.values() for one in seen))
+    check("rules", lambda: checks.check_rules(config, census, trained_on))
     if config.streams.keys() > place.given:
         check("images", lambda: duplicates.check_images(corpus, every_image=every_image, progress=progress))
-    for name, (backbone, _) in origins.items():
-        check("extraction", functools.partial(_extraction, config, place, name, corpus, backbone))
-    dims = {name: backbone.dim if backbone else None for name, (backbone, _) in origins.items()}
+    for name, (named, _) in origins.items():
+        work = functools.partial(_of, name, config, _extraction, config, place, name, corpus, named)
+        check("extraction", work)
+    dims = {name: named.dim if named else None for name, (named, _) in origins.items()}
     check("disk", lambda: environment.check_disk(place, cost.room(config, place, corpus, dims)))
     picture = attempt("picture", lambda: _draw(census, config.name, place.table / PICTURE))
     if picture is not None:
@@ -156,8 +157,14 @@ def examine(
     return Examination(config.name, tuple(findings), census, mapping, picture)
 
 
-def _origin(settings: Features, place: WorkDir, name: str) -> "tuple[Backbone | None, Sequence[str]]":
-    """Returns the backbone and the data that its weights were trained on, as far as known without a download.
+def _of(stream: str, config: Config, work: Callable[..., Finding], *given: object) -> Finding:
+    """Returns the finding of ``work``, which says which stream it is about if there are several."""
+    finding = work(*given)
+    return finding if len(config.streams) == 1 else replace(finding, found=f"{stream}: {finding.found}")
+
+
+def _origin(settings: Features, place: WorkDir, name: str) -> "tuple[Named | None, Sequence[str]]":
+    """Returns the backbone without its network, and what its weights have seen, if known without a download.
 
     Weights that are at fault have a check of their own; here less is known for it.
     """
@@ -169,10 +176,10 @@ def _origin(settings: Features, place: WorkDir, name: str) -> "tuple[Backbone | 
             return None, getattr(spec, "weights_trained_on", ())
         if registry.to_download(settings.backbone, settings.weights):
             return None, ()
-        backbone = load_backbone(settings)
+        named = name_backbone(settings)
     except (FacetsError, ImportError, OSError, RuntimeError):
         return None, ()
-    return backbone, backbone.weights_trained_on
+    return named, named.weights_trained_on
 
 
 def _read(config: Config, place: WorkDir) -> "tuple[Corpus, dict[str, MappingReport], Census, Finding]":
@@ -193,11 +200,15 @@ def _read(config: Config, place: WorkDir) -> "tuple[Corpus, dict[str, MappingRep
 
 
 def valid_of(place: WorkDir) -> "Callable[[Clip], NDArray[np.bool_]] | None":
-    """Returns which rows of a clip have features, if these are given; None if crops decide."""
-    path = next(iter(place.streams.values()))
-    if place.streams.keys() > place.given or not (path / "store.json").exists():
+    """Returns which rows of a clip a run can see by any stream; None if crops alone decide.
+
+    A crop counts if a stream is still to be made of it. A stream that is given counts by its own flags.
+    """
+    paths = [place.streams[name] for name in sorted(place.given)]
+    given = [stores.open(path) for path in paths if (path / "store.json").exists()]
+    if not given:
         return None
-    return functools.partial(with_features, stores.open(path))
+    return functools.partial(visible, given, crops=place.streams.keys() > place.given)
 
 
 def _skipped(config: Config, findings: list[Finding]) -> Finding:
@@ -210,14 +221,15 @@ def _skipped(config: Config, findings: list[Finding]) -> Finding:
 
 
 def _extraction(
-    config: Config, place: WorkDir, name: str, corpus: "Corpus", backbone: "Backbone | None"
+    config: Config, place: WorkDir, name: str, corpus: "Corpus", named: "Named | None"
 ) -> Finding:
     if name in place.given:
         return cost.check_given_features(place, name, corpus)
-    if backbone is None:
+    if named is None:
         found = "its time and room cannot be estimated without the weights"
         return Finding("extraction", "WARN", found, "see weights above")
-    return cost.check_extraction(config.streams[name], place.streams[name], corpus, backbone)
+    settings = config.streams[name]
+    return cost.check_extraction(settings, place.streams[name], corpus, lambda: load_backbone(settings))
 
 
 def _draw(census: Census, name: str, path: Path) -> Path:

@@ -34,7 +34,7 @@ class Tally:
         clips: number of clips, shards included.
         shards: those of them whose rows are independent images.
         frames: rows of all clips.
-        crops: rows with a crop.
+        crops: rows with a crop, or a valid feature vector if features are given.
         subjects: the people, or videos, that are known.
         nameless: clips whose subject is not known.
         labelled: task -> rows with a label of it.
@@ -145,7 +145,7 @@ class Census:
         parts: one tally for each corpus and split that has clips.
         splits: the same over all corpora; every split is there.
         notes: what the readers tolerated.
-        given: whether the features are made already: a row with a valid vector counts as one with a crop.
+        given: whether features of a stream are given: a row with a valid vector counts as one with a crop.
     """
 
     name: str
@@ -182,7 +182,7 @@ def take(corpus: "Corpus", valid: "Callable[[Clip], NDArray[np.bool_]] | None" =
 
     Args:
         corpus: the corpus.
-        valid: which rows of a clip have features, if these are made already; by default those with a crop.
+        valid: which rows of a clip a run can see, if features are given; by default those with a crop.
     """
     parts: dict[tuple[str, str], Tally] = {}
     splits = {name: _blank("", name, corpus) for name in SPLITS}
@@ -207,12 +207,13 @@ def present(frames: "Sequence[object | None]") -> NDArray[np.bool_]:
     return np.fromiter((path is not None for path in frames), np.bool_, len(frames))
 
 
-def with_features(store: Store, clip: "Clip") -> NDArray[np.bool_]:
-    """Returns (T,) whether each frame of a clip has a valid feature vector in ``store``."""
-    found = np.zeros(len(clip.frames), bool)
-    if store.has(clip.id):
-        valid = store.read(clip.id, "valid")[: len(found)]
-        found[: len(valid)] = valid
+def visible(given: Iterable[Store], clip: "Clip", *, crops: bool) -> NDArray[np.bool_]:
+    """Returns (T,) whether each frame of a clip has a valid vector in any store, or a crop if ``crops``."""
+    found = present(clip.frames).copy() if crops else np.zeros(len(clip.frames), bool)
+    for store in given:
+        if store.has(clip.id):
+            valid = store.read(clip.id, "valid")[: len(found)]
+            found[: len(valid)] |= valid
     return found
 
 

@@ -6,7 +6,7 @@ The time is that of this machine as busy as it is now.
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,8 +52,13 @@ class Speed:
         return min((self.feed, "the decoder"), (self.model, "the model"))
 
 
-def check_extraction(settings: Features, path: Path, corpus: "Corpus", backbone: "Backbone") -> Finding:
-    """How long the crops that have no features in the store at ``path`` yet will take."""
+def check_extraction(
+    settings: Features, path: Path, corpus: "Corpus", load: "Callable[[], Backbone]"
+) -> Finding:
+    """How long the crops that have no features in the store at ``path`` yet will take.
+
+    Only if there are such crops, ``load`` is called for the network.
+    """
     from extract.extracted import duration
 
     done = _kept(path)
@@ -63,7 +68,7 @@ def check_extraction(settings: Features, path: Path, corpus: "Corpus", backbone:
     found = f"{crops:,} crops of {len(pending):,} clips; {there:,} clips have features"
     if not crops:
         return Finding("extraction", "PASS", found)
-    speed = measure(backbone, pending, settings)
+    speed = measure(load(), pending, settings)
     rate, stage = speed.bound
     seconds = crops / rate
     found += (

@@ -169,6 +169,28 @@ def test_given_features_stand_in_for_crops_and_an_experiment_on_them_passes(tmp_
     assert "0 of 42 frames have no feature vector" in found["crops"][0][1]
 
 
+@pytest.mark.parametrize("made", [False, True], ids=["both given", "crops and one given"])
+def test_a_frame_counts_if_any_stream_sees_it(tmp_path, doctor, made):
+    seen = {clip: (split, [0, 1, rows - 1], rows) for clip, (split, _, rows) in CLIPS.items()}
+    root = tree(tmp_path / "corpus", seen)
+    streams = {"sound": {"store": str(tmp_path / "sound")}}
+    if not made:
+        streams["face"] = {"store": str(tmp_path / "face")}
+    for name, first, end in (("face", 0, 2), ("sound", 1, 4)):
+        store = toy_corpora.write_features(tmp_path / name, {})
+        for clip in CLIPS:
+            arrays = {"features": np.zeros((ROWS, toy_corpora.DIM), np.float16)}
+            valid = np.zeros(ROWS, bool)
+            valid[first:end] = True
+            frame = np.arange(ROWS, dtype=np.int32)
+            store.write(clip, arrays | {"frame": frame, "valid": valid})
+    _, out, _ = doctor(configure(root, streams=streams))
+    found = by_name(out)
+    seen = 5 if made else 4
+    assert f"{3 * (ROWS - seen)} of {3 * ROWS} frames have no feature vector" in found["crops"][0][1]
+    assert [line.split(": ")[0] for _, line in found["weights"]] == ["face", "sound"]
+
+
 def test_an_experiment_without_a_sweep_is_judged_by_the_tasks_that_have_labels(root, doctor):
     code, out, _ = doctor(configure(root).model_copy(update={"sweep": None}))
     found = by_name(out)
