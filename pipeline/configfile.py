@@ -1,7 +1,4 @@
-"""Reads an experiment from YAML and ``--set`` changes; a mistake is answered by file, line and nearest key.
-
-Not the settings themselves, which are ``pipeline.config``.
-"""
+"""Reads an experiment from YAML and ``--set`` changes; a mistake is answered by file, line and known key."""
 
 import difflib
 from collections.abc import Mapping, Sequence

@@ -52,31 +52,21 @@ def divisions(folds: Folds, labels: Store, *, leaks: str = "refuse") -> list[Div
         ConfigError: too few people, an unknown person, or a file that does not fit the clips.
     """
     records = {clip: labels.record(clip) for clip in labels.clips()}
-    always = [
-        clip for clip, record in records.items() if not _is_scored(record) and _split(record) == "train"
-    ]
-    divided = {
-        clip: record
-        for clip, record in records.items()
-        if _is_scored(record) and _split(record) in ("train", "validation")
-    }
+    own = official(records).splits
+    divided = {clip: records[clip] for clip in own if records[clip].attrs.get("scored", True)}
+    always = [clip for clip, split in own.items() if clip not in divided and split == "train"]
     if folds.file is not None:
         parts = _of_file(folds.file, divided)
     elif folds.leave_out is not None:
-        members = _members(divided, folds.leave_out)
-        _require(len(members), 2, folds.leave_out)
-        parts = members
+        parts = _members(divided, folds.leave_out)
+        _require(len(parts), 2, folds.leave_out)
     else:
         parts = _of_count(folds, divided, lambda clips: _majority(labels, clips))
     if leaks == "refuse":
         _check_people(divided, parts)
     return [
         Division(
-            number,
-            name,
-            dict.fromkeys(always, "train")
-            | dict.fromkeys(divided, "train")
-            | dict.fromkeys(scored, "validation"),
+            number, name, dict.fromkeys([*always, *divided], "train") | dict.fromkeys(scored, "validation")
         )
         for number, (name, scored) in enumerate(parts.items())
     ]
@@ -84,18 +74,10 @@ def divisions(folds: Folds, labels: Store, *, leaks: str = "refuse") -> list[Div
 
 def official(records: Mapping[str, Record]) -> Division:
     """Returns the division of label clips into the training and validation splits of their corpus."""
-    splits = {clip: _split(record) for clip, record in records.items()}
+    splits = {clip: str(record.attrs["split"]) for clip, record in records.items()}
     return Division(
         None, "", {clip: split for clip, split in splits.items() if split in ("train", "validation")}
     )
-
-
-def _is_scored(record: Record) -> bool:
-    return bool(record.attrs.get("scored", True))
-
-
-def _split(record: Record) -> str:
-    return str(record.attrs["split"])
 
 
 def _require(found: int, count: int, by: Unit) -> None:

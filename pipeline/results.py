@@ -224,16 +224,8 @@ def lines(
     levels = {column: chance_of(chance, column) for column in columns}
     filled: list[tuple[object, ...]] = []
     for run, outcome in found:
-        combination = (run.name, "+".join(run.tasks), run.attention, "+".join(run.streams))
-        head = (
-            *combination,
-            run.seed,
-            run.fold,
-            run.run_id,
-            outcome.status,
-            outcome.best_epoch,
-            outcome.epochs,
-        )
+        own = (run.name, "+".join(run.tasks), run.attention, "+".join(run.streams), run.seed, run.fold)
+        head = (*own, run.run_id, outcome.status, outcome.best_epoch, outcome.epochs)
         settings = [setting_text(run, key) for key in varied]
         for column in columns:
             if column.trained_by(run.tasks):

@@ -1,9 +1,5 @@
-"""The rows of a sweep: axes multiplied out, settings resolved, equal runs found, and what each row is called.
+"""The rows of a sweep: axes multiplied out, settings resolved, equal runs found, and the name of each row."""
 
-Not the plan: seeds, run ids and groups are ``pipeline.plan``'s.
-"""
-
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -13,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.config import Config, Exclude, Row, Training
 from stores import documents
 from stores.documents import Json
-from stores.errors import ConfigError
+from stores.errors import ConfigError, nearest
 from temporal.registries import LOSSES, short, unread
 from temporal.tasks import TASKS, combination_name
 
@@ -62,7 +58,8 @@ def sweep_rows(config: Config) -> tuple[SweepRow, ...]:
     found: dict[bytes, tuple[str, SweepRow]] = {}
     for where, spelt_row in spelt:
         row = resolve(spelt_row, shared, where, tuple(config.streams))
-        key = documents.canonical([list(row.tasks), row.attention, list(row.streams), deciding(row)])
+        deciding = relevant(row.tasks, row.training, attention=row.attention)
+        key = documents.canonical([list(row.tasks), row.attention, list(row.streams), deciding])
         if key not in found:
             found[key] = (where, row)
         elif sweep.rows:
@@ -86,14 +83,13 @@ def resolve(row: Row, shared: Training, where: str, known: Sequence[str]) -> Swe
             unknown.
     """
     if unknown := [name for name in row.streams if name not in known]:
-        like = difflib.get_close_matches(unknown[0], known, n=1, cutoff=0.5)
-        hint = f"did you mean {like[0]!r}?" if like else f"expected some of {', '.join(known)}"
+        hint = nearest(unknown[0], known)
         msg = f"{where}: row {'+'.join(row.tasks)}: no stream {unknown[0]!r}, {hint}"
         raise ConfigError(msg)
     streams = () if set(row.streams) == set(known) else row.streams
     own = own_settings(row)
     try:
-        training = with_settings(shared, own).deciding()
+        training = Training.model_validate({**shared.model_dump(), **own}).deciding()
     except ValidationError as error:
         named = "+".join(row.tasks) + "".join(f" {key}={text_of(value)}" for key, value in own.items())
         problems = "; ".join(
@@ -136,11 +132,6 @@ def own_settings(row: Row | Exclude) -> dict[str, Any]:
     return {**row.training, **kind}
 
 
-def with_settings(shared: Training, own: Mapping[str, Any]) -> Training:
-    """Returns the shared settings with some replaced, checked as a whole."""
-    return Training.model_validate({**shared.model_dump(), **own})
-
-
 def matches(pattern: Exclude, row: Row, shared: Training) -> bool:
     """Tells whether a row agrees with a pattern in every key that the pattern has."""
     if pattern.tasks not in (None, row.tasks):
@@ -158,11 +149,6 @@ def understood(key: str, value: object) -> object:
     field = Training.model_fields[key]
     kind: Any = Annotated[(field.annotation, *field.metadata)]
     return TypeAdapter(kind).validate_python(value)
-
-
-def deciding(row: SweepRow) -> dict[str, Json]:
-    """Returns the settings that can change the result of the row's runs."""
-    return relevant(row.tasks, row.training, attention=row.attention)
 
 
 def relevant(tasks: Sequence[str], training: Mapping[str, Json], *, attention: bool) -> dict[str, Json]:

@@ -3,6 +3,9 @@
 Context that is known further up is added there by ``error.add_note(...)``.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class FacetsError(Exception):
     """Root of every error that FACETS raises on purpose; the command line prints it in one line."""
@@ -26,3 +29,10 @@ class CorpusError(FacetsError):
 
 class ConfigError(FacetsError):
     """A configuration, or a combination of settings, cannot be run."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Returns the hint of an error about an unknown name: the known one most like it, or all there are."""
+    names = list(known)
+    like = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {like[0]!r}?" if like else f"expected one of {', '.join(names) or 'none'}"

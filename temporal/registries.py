@@ -3,14 +3,13 @@
 A new loss, sampler, model, attention or fusion is one function in a module and one line here.
 """
 
-import difflib
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
-from stores.errors import ConfigError
+from stores.errors import ConfigError, nearest
 from temporal.tasks import TASKS
 
 Value: TypeAlias = bool | int | float | str
@@ -199,13 +198,6 @@ def made(what: str, registry: Mapping[str, Choice], value: Selection) -> Callabl
     """Returns the function of a choice with its parameters already given."""
     chosen = selected(what, registry, value)
     return partial(registry[str(chosen.pop("name"))].load(), **chosen)
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns the hint of an error: the known name most like ``name``, or all there are."""
-    names = list(known)
-    like = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return (f"did you mean {like[0]!r}? " if like else "") + f"expected one of {', '.join(names)}"
 
 
 def short_losses(losses: Mapping[str, Any]) -> dict[str, Selection]:

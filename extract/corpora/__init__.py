@@ -3,7 +3,6 @@
 A reader is imported when its kind is asked for.
 """
 
-import difflib
 import importlib
 import inspect
 import logging
@@ -23,7 +22,7 @@ from extract.corpora.clip import (
     Split,
 )
 from stores.documents import Json
-from stores.errors import ConfigError
+from stores.errors import ConfigError, nearest
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +95,7 @@ def _check_options(kind: str, read: Callable[..., Corpus], options: Mapping[str,
     types = get_type_hints(read)
     for name, value in options.items():
         if name not in known:
-            like = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean {like[0]!r}?" if like else f"expected {', '.join(known) or 'none'}"
-            msg = f"unknown option {name!r} of a corpus of kind {kind}, {hint}"
+            msg = f"unknown option {name!r} of a corpus of kind {kind}, {nearest(name, known)}"
             raise ConfigError(msg)
         if not _fits(value, types[name]):
             kinds = get_args(types[name]) or (types[name],)

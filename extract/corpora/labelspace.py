@@ -4,7 +4,6 @@ Not a guess: a label that neither its name nor a rule takes to the experiment's 
 report says so; an action unit that a corpus does not annotate is unknown there, never absent.
 """
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from extract.corpora.clip import Clip, Corpus, Labels
 from stores.documents import Json
 from stores.editions import AU_8, AU_12, EXPR_8
-from stores.errors import ConfigError
+from stores.errors import ConfigError, nearest
 
 COMPOUNDS = (
     "Happily Surprised",
@@ -142,7 +141,7 @@ def check_names(corpora: Iterable[Corpus], expressions: Sequence[str], aus: Sequ
         plain = [canonical(name) for name in names]
         for name, written in zip(plain, names, strict=True):
             if name not in known:
-                msg = f"corpus.{key}: unknown name {written!r}, {_nearest(written, known)}"
+                msg = f"corpus.{key}: unknown name {written!r}, {nearest(written, sorted(known))}"
                 raise ConfigError(msg)
             if plain.count(name) > 1:
                 msg = f"corpus.{key}: {written!r} is listed twice, in this or another spelling: keep one"
@@ -162,7 +161,7 @@ def check_rules(
     for source, target in _plain(rules).items():
         if source not in own_expressions | own_aus:
             known = own_expressions | own_aus
-            msg = f"corpus.mapping: no corpus annotates {source!r}, {_nearest(source, known)}"
+            msg = f"corpus.mapping: no corpus annotates {source!r}, {nearest(source, sorted(known))}"
             raise ConfigError(msg)
         if source in own_expressions:
             _check_target(source, target, expressions)
@@ -297,12 +296,6 @@ def _plain(rules: Rules) -> dict[str, str | None]:
 
 def _check_target(source: str, target: str | None, targets: Sequence[str]) -> None:
     if target is not None and target not in map(canonical, targets):
-        hint = _nearest(target, targets)
+        hint = nearest(target, sorted(targets))
         msg = f"corpus.mapping: {source!r} goes to {target!r}, which is not in the list, {hint}"
         raise ConfigError(msg)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    like = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {like[0]!r}?" if like else f"expected one of {', '.join(names) or 'none'}"

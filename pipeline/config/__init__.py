@@ -1,17 +1,14 @@
-"""One experiment: corpus, streams, training, sweep and table, as models that check every value.
-
-Not a reader of files, which is ``pipeline.configfile``, and not a place where settings take effect.
-"""
+"""One experiment: corpus, streams, training, sweep and table, as models that check every value."""
 
 from dataclasses import replace
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from pipeline.config.corpus import MIXTURE, Corpus, Division, Part, Reading, Render
-from pipeline.config.section import Section, known_edition
+from pipeline.config.corpus import MIXTURE, Corpus, Reading, Render
+from pipeline.config.section import EditionName, Section
 from pipeline.config.streams import Features
-from pipeline.config.sweep import Exclude, Halving, Product, Row, Sweep
+from pipeline.config.sweep import Exclude, Halving, Row, Sweep
 from pipeline.config.training import Training
 from stores.editions import EDITIONS, edition
 from stores.errors import ConfigError
@@ -22,17 +19,12 @@ __all__ = [
     "TASKS",
     "Config",
     "Corpus",
-    "Division",
     "Exclude",
     "Features",
     "Halving",
-    "Part",
-    "Product",
     "Reading",
     "Render",
     "Row",
-    "Sweep",
-    "Table",
     "Training",
 ]
 
@@ -40,13 +32,11 @@ __all__ = [
 class Table(Section):
     """How results are scored and written."""
 
-    edition: str = "abaw2"
+    edition: EditionName = "abaw2"
     """Whose totals the columns show; by default that of the corpus."""
     formats: tuple[Literal["md", "csv", "tex", "html"], ...] = ("md", "csv", "tex", "html")
     rules: Literal["flag", "refuse", "ignore"] = "flag"
     """What to do with rows that the edition's challenge would not have admitted; see ``pipeline.rules``."""
-
-    check_edition = field_validator("edition")(known_edition)
 
 
 class Config(Section):

@@ -1,9 +1,5 @@
-"""The section ``corpus``: which faces and labels, of one corpus or of a mixture, and how they are divided.
+"""The section ``corpus``: which faces and labels, of one corpus or of a mixture, and how they are divided."""
 
-Not a reader of any corpus, which are ``extract.corpora``.
-"""
-
-import difflib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,7 +13,8 @@ from pydantic import (
 )
 
 from extract.corpora import KINDS
-from pipeline.config.section import NonNegativeFloat, PositiveFloat, Section, Seed, known_edition
+from pipeline.config.section import EditionName, NonNegativeFloat, PositiveFloat, Section, Seed
+from stores.errors import nearest
 
 MIXTURE = "mixture"
 """The kind of a corpus that is made of others."""
@@ -25,11 +22,8 @@ MIXTURE = "mixture"
 
 def known_kind(kind: str) -> str:
     """Returns ``kind`` if a corpus can be read so; raises ``ValueError``, with the nearest, if none can."""
-    readable = (*KINDS, MIXTURE)
-    if kind not in readable:
-        like = difflib.get_close_matches(kind, readable, n=1, cutoff=0.5)
-        hint = f"did you mean {like[0]!r}?" if like else f"expected one of {', '.join(readable)}"
-        msg = f"unknown kind {kind!r}, {hint}"
+    if kind not in (*KINDS, MIXTURE):
+        msg = f"unknown kind {kind!r}, {nearest(kind, (*KINDS, MIXTURE))}"
         raise ValueError(msg)
     return kind
 
@@ -91,18 +85,12 @@ class Part(Reading):
     """One corpus of a mixture."""
 
     root: Path
-    edition: str | None = None
+    edition: EditionName | None = None
     """Whose layout and label lists its files follow; by default ``corpus.edition``."""
     weight: PositiveFloat = 1.0
     """Of its labelled frames in the losses."""
     training_splits: tuple[Literal["train", "validation", "test"], ...] = ("train",)
     """Its splits that are trained on."""
-
-    @field_validator("edition")
-    @classmethod
-    def check_edition(cls, value: str | None) -> str | None:
-        """The edition exists."""
-        return None if value is None else known_edition(value)
 
     @field_validator("kind")
     @classmethod
@@ -119,7 +107,7 @@ class Corpus(Reading):
 
     root: Path | None = None
     """Folder of the corpus; ``rendered`` without a root is drawn into the work directory."""
-    edition: str = "abaw2"
+    edition: EditionName = "abaw2"
     """Whose label lists and scores the experiment uses, and the annotation files follow."""
     expressions: tuple[str, ...] = ()
     """The classes of the experiment; by default those of the edition."""
@@ -135,8 +123,6 @@ class Corpus(Reading):
     """The parts of a mixture whose validation split is scored."""
     render: Render = Render()
     """What to draw; only for ``rendered``."""
-
-    check_edition = field_validator("edition")(known_edition)
 
     @model_validator(mode="after")
     def check_root(self) -> Self:

@@ -1,7 +1,4 @@
-"""What the sections of a configuration share: immutable, no unknown keys, values that registries know.
-
-Not a section itself.
-"""
+"""What the sections of a configuration share: immutable, no unknown keys, values that registries know."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, get_args
@@ -21,19 +18,20 @@ def known_task(name: str) -> str:
     return name
 
 
-Task = Annotated[str, AfterValidator(known_task)]
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
 def known_edition(name: str) -> str:
     """Returns ``name`` if an edition is called so; raises ``ValueError``, as pydantic expects, if none is."""
     try:
         return edition(name).name
     except ConfigError as error:
         raise ValueError(str(error)) from None
+
+
+Task = Annotated[str, AfterValidator(known_task)]
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+EditionName = Annotated[str, AfterValidator(known_edition)]
 
 
 def kinds(annotation: object) -> Iterator[object]:

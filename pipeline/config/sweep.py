@@ -1,18 +1,14 @@
-"""The section ``sweep``: the rows of the table, spelt out or as a product of axes, and their seeds.
+"""The section ``sweep``: the rows of the table, spelt out or as a product of axes, and their seeds."""
 
-Not the list of runs that comes of it, which is ``pipeline.rows``.
-"""
-
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import combinations, product
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, PositiveInt, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails, InitErrorDetails
+from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
 from pipeline.config.folding import Folds
 from pipeline.config.section import Section, Seed, Task
-from pipeline.config.training import Training
+from pipeline.config.training import Axes, Derived, Training
 from temporal.tasks import TASKS
 
 
@@ -36,49 +32,35 @@ def known_settings(value: dict[str, Any]) -> dict[str, Any]:
         ValueError: a setting that decides no result, or the kind of attention, which is a key of the row.
         ValidationError: an unknown key or a value out of its range, located below the key.
     """
-    training = Training.model_fields
-    places = [name for name in value if name in training and name not in Training().deciding()]
-    if places:
-        msg = f"{places[0]!r} decides no result, so it is the same for all rows: set it in 'training'"
-        raise ValueError(msg)
-    if "attention" in value:
-        msg = "the kind of attention is the row's own key: write 'attention: KIND' beside 'tasks'"
-        raise ValueError(msg)
-    try:
-        Training.model_validate(value)
-    except ValidationError as error:
-        if own := [located(problem, problem["loc"]) for problem in error.errors() if problem["loc"]]:
-            raise ValidationError.from_exception_data(Training.__name__, own) from None
+    refuse_shared(value)
+    Derived.model_validate(value)
     return value
 
 
 def known_axes(value: dict[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
     """Returns ``value``, lists of settings, if each could be a row's own; raises as ``known_settings``."""
+    refuse_shared(value)
     for key, items in value.items():
         if not items:
             msg = f"the axis {key!r} has no value"
             raise ValueError(msg)
-        for i, item in enumerate(items):
-            try:
-                known_settings({key: item})
-            except ValidationError as error:
-                own = [
-                    located(
-                        problem,
-                        (key, *(() if problem["type"] == "extra_forbidden" else (i,)), *problem["loc"][1:]),
-                    )
-                    for problem in error.errors()
-                ]
-                raise ValidationError.from_exception_data(Training.__name__, own) from None
+    Axes.model_validate(value)
     return value
 
 
-def located(problem: ErrorDetails, place: tuple[int | str, ...]) -> InitErrorDetails:
-    """Returns a problem that pydantic found, said of another place."""
-    return InitErrorDetails(
-        type=problem["type"], loc=place, input=problem["input"], ctx=problem.get("ctx", {})
-    )
+def refuse_shared(names: Collection[str]) -> None:
+    """Raises ``ValueError`` for a setting that decides no result, or that is a key of the row itself."""
+    training = Training.model_fields
+    places = [name for name in names if name in training and name not in Training().deciding()]
+    if places:
+        msg = f"{places[0]!r} decides no result, so it is the same for all rows: set it in 'training'"
+        raise ValueError(msg)
+    if "attention" in names:
+        msg = "the kind of attention is the row's own key: write 'attention: KIND' beside 'tasks'"
+        raise ValueError(msg)
 
+
+Tasks = Annotated[tuple[Task, ...], AfterValidator(canonical_tasks)]
 
 Settings = Annotated[dict[str, Any], AfterValidator(known_settings)]
 """Some settings of ``Training``, for one row instead of the shared ones."""
@@ -101,20 +83,18 @@ Streams = Annotated[tuple[str, ...], AfterValidator(different)]
 class Row(Section):
     """One row of the table: a combination of tasks, its attention, and settings that are its own."""
 
-    tasks: tuple[Task, ...]
+    tasks: Tasks
     attention: Attention = False
     streams: Streams = ()
     """The streams that it reads, by the names of the section ``streams``; all if there are none."""
     training: Settings = Field(default_factory=dict)
     """What differs from the section ``training``."""
 
-    order = field_validator("tasks")(canonical_tasks)
-
 
 class Product(Section):
     """Rows as the product of axes; attention over a single task is the same as none and is left out."""
 
-    tasks: tuple[tuple[Task, ...], ...]
+    tasks: tuple[Tasks, ...]
     """Task combinations, or ``all_subsets`` for all fifteen."""
     attention: tuple[Attention, ...] = (False,)
     streams: tuple[Streams, ...] = ((),)
@@ -129,12 +109,6 @@ class Product(Section):
         if value == "all_subsets":
             return [subset for size in range(1, len(TASKS) + 1) for subset in combinations(TASKS, size)]
         return value
-
-    @field_validator("tasks")
-    @classmethod
-    def order(cls, value: tuple[tuple[Task, ...], ...]) -> tuple[tuple[Task, ...], ...]:
-        """Puts the tasks of each combination in canonical order."""
-        return tuple(canonical_tasks(tasks) for tasks in value)
 
     def rows(self) -> list[Row]:
         """Returns every row of the product, also those that are the same run."""
@@ -156,16 +130,10 @@ class Product(Section):
 class Exclude(Section):
     """A pattern that takes rows out of a product: those that agree in every key given here."""
 
-    tasks: tuple[Task, ...] | None = None
+    tasks: Tasks | None = None
     attention: Attention | None = None
     streams: Streams | None = None
     training: Settings = Field(default_factory=dict)
-
-    @field_validator("tasks")
-    @classmethod
-    def order(cls, value: tuple[Task, ...] | None) -> tuple[Task, ...] | None:
-        """Puts the tasks in canonical order."""
-        return None if value is None else canonical_tasks(value)
 
 
 class Halving(Section):

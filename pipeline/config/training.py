@@ -48,8 +48,13 @@ if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
 
+    class Axes(Section):
+        """Several values of each setting."""
+
 else:
     Derived = create_model("Derived", __base__=Section, **derived())
+    lists = {name: (tuple[kind, ...], ()) for name, (kind, _) in derived().items()}
+    Axes = create_model("Axes", __base__=Section, **lists)
 
 
 class Training(Derived):

@@ -7,7 +7,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,28 +29,6 @@ LONG = 12 * 3600.0
 """Seconds of extraction from which other ways are worth a hint."""
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """The measured speed of an extraction.
-
-    Attributes:
-        feed: crops per second that are read and decoded.
-        model: crops per second through the network.
-        crops: how many were measured.
-        device: where.
-    """
-
-    feed: float
-    model: float
-    crops: int
-    device: str
-
-    @property
-    def bound(self) -> tuple[float, str]:
-        """Crops per second of the slower one, and its name."""
-        return min((self.feed, "the decoder"), (self.model, "the model"))
-
-
 def check_extraction(
     settings: Features, path: Path, corpus: "Corpus", load: "Callable[[], Backbone]"
 ) -> Finding:
@@ -68,13 +45,11 @@ def check_extraction(
     found = f"{crops:,} crops of {len(pending):,} clips; {there:,} clips have features"
     if not crops:
         return Finding("extraction", "PASS", found)
-    speed = measure(load(), pending, settings)
-    rate, stage = speed.bound
+    feed, model, measured, device = measure(load(), pending, settings)
+    rate, stage = min((feed, "the decoder"), (model, "the model"))
     seconds = crops / rate
-    found += (
-        f"; about {duration(seconds)} on {speed.device}, at {rate:,.0f} crops/s of {stage}"
-        f" (measured with {speed.crops})"
-    )
+    found += f"; about {duration(seconds)} on {device}, at {rate:,.0f} crops/s of {stage}"
+    found += f" (measured with {measured})"
     if seconds > LONG:
         remedy = "use --device cuda, or --workers and --scheduler for several machines; it can be interrupted"
         return Finding("extraction", "WARN", found, remedy)
@@ -96,8 +71,13 @@ def check_given_features(place: WorkDir, name: str, corpus: "Corpus") -> Finding
     return Finding("extraction", "PASS", found)
 
 
-def measure(backbone: "Backbone", clips: "Sequence[Clip]", settings: Features) -> Speed:
+def measure(
+    backbone: "Backbone", clips: "Sequence[Clip]", settings: Features
+) -> tuple[float, float, int, str]:
     """Measures one batch of crops from all over the clips, uncompiled: reading, decoding, the network.
+
+    Returns:
+        Crops per second that are decoded, those through the network, the number measured, and the device.
 
     Raises:
         ConfigError: no such device or precision.
@@ -130,7 +110,7 @@ def measure(backbone: "Backbone", clips: "Sequence[Clip]", settings: Features) -
     began = time.perf_counter()
     network.start(batch, len(batch)).result()
     model = (time.perf_counter() - began) / len(batch)
-    return Speed(threads / feed, 1 / model, len(pixels), network.compute["device"])
+    return threads / feed, 1 / model, len(pixels), network.compute["device"]
 
 
 def spread(clips: "Sequence[Clip]", count: int) -> "list[tuple[Clip, int]]":

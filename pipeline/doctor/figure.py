@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.config import TASKS
-from pipeline.doctor.census import BINS, SPLITS, Census, Tally
+from pipeline.doctor.census import BINS, SPLITS, Census, Counts, Tally
 from pipeline.report.chart import drawn
 
 if TYPE_CHECKING:
@@ -51,13 +51,17 @@ def as_png(census: Census, name: str) -> bytes:
             figure.add_subplot(grid[1, 0]),
             "Expressions, share of labelled frames",
             census.expression_names,
-            {tally.split: _classes(tally) for tally in labelled if tally.labelled["EXPR"]},
+            {
+                tally.split: _shares(tally.classes, tally.classes.sum())
+                for tally in labelled
+                if tally.labelled["EXPR"]
+            },
         )
         _bars(
             figure.add_subplot(grid[1, 1]),
             "Action units, share of active among annotated frames",
             census.au_names,
-            {tally.split: _units(tally) for tally in labelled if tally.labelled["AU"]},
+            {tally.split: _shares(tally.active, tally.known) for tally in labelled if tally.labelled["AU"]},
         )
         counts = [f"{tally.split}: {tally.clips:,} clips, {tally.frames:,} frames" for tally in shown]
         figure.suptitle(f"{name}: {census.name}", fontsize=12, fontweight="bold")
@@ -79,21 +83,21 @@ def _coverage(tally: Tally) -> list[Bar]:
     return [(count / tally.frames, f"{count:,}") for count in counts]
 
 
-def _classes(tally: Tally) -> list[Bar]:
-    whole = int(tally.classes.sum())
-    return [(int(count) / whole, _percent(int(count), whole)) for count in tally.classes]
-
-
-def _units(tally: Tally) -> list[Bar]:
-    return [
-        (int(active) / int(known), _percent(int(active), int(known))) if known else (np.nan, "unknown")
-        for active, known in zip(tally.active, tally.known, strict=True)
-    ]
-
-
-def _percent(count: int, of: int) -> str:
-    share = count / of
-    return "none" if not count else f"{share:.1%}" if share >= 0.001 else "< 0.1%"
+def _shares(counts: Counts, of: Counts) -> list[Bar]:
+    bars: list[Bar] = []
+    for count, known in zip(counts.tolist(), np.broadcast_to(of, counts.shape).tolist(), strict=True):
+        share = count / known if known else np.nan
+        said = (
+            "unknown"
+            if not known
+            else "none"
+            if not count
+            else f"{share:.1%}"
+            if share >= 0.001
+            else "< 0.1%"
+        )
+        bars.append((share, said))
+    return bars
 
 
 def _bars(axes: "Axes", title: str, names: Sequence[str], splits: dict[str, list[Bar]]) -> None:

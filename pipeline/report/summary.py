@@ -117,7 +117,10 @@ def build_table(config: Config, plan: Plan, folder: Path) -> Table:
     runs, pooled = results.collect(plan, folder, shown)
     scores = runs if pooled is None else pooled
     cells = aggregate(scores, columns + details)
-    folds = {} if pooled is None else aggregate(over_seeds(runs), columns + details)
+    folds: dict[str, dict[Column, Cell]] = {}
+    if pooled is not None:
+        over_seeds = runs.groupby(["row", "fold", "task", "metric", "label"], sort=False)
+        folds = aggregate(over_seeds[["value", "delta"]].mean().reset_index(), columns + details)
     each = runs.drop_duplicates("run_id")
     counts = each.groupby(["row", "status"]).size()
     medians = each[each.status == "done"].groupby("row")[["best_epoch", "epochs"]].median()
@@ -136,12 +139,6 @@ def build_table(config: Config, plan: Plan, folder: Path) -> Table:
         for run in {run.name: run for run in plan.runs}.values()
     )
     return Table(columns, details, rows, config, plan, runs, pooled)
-
-
-def over_seeds(runs: "pd.DataFrame") -> "pd.DataFrame":
-    """Returns the scores of each fold, as means over its seeds."""
-    keys = ["row", "fold", "task", "metric", "label"]
-    return runs.groupby(keys, sort=False)[["value", "delta"]].mean().reset_index()
 
 
 def aggregate(scores: "pd.DataFrame", columns: Sequence[Column]) -> dict[str, dict[Column, Cell]]:

@@ -32,11 +32,6 @@ def decimal(value: float) -> str:
     return f"{value:z.3f}"
 
 
-def number(value: float) -> str:
-    """Returns a count that may be a median of two: ``12`` or ``12.5``."""
-    return f"{value:g}"
-
-
 def no_score(row: Row, column: Column) -> str:
     """Returns the word in a cell without a score: not trained, failed, stopped or missing."""
     if not column.trained_by(row.tasks):
@@ -44,15 +39,11 @@ def no_score(row: Row, column: Column) -> str:
     return next((status for status in UNSCORED if row.counts.get(status)), "undefined")
 
 
-def shortfall(row: Row) -> list[str]:
-    """Returns the counts of runs without a score, such as ``["failed (1/3)"]``."""
-    return [f"{status} ({n}/{row.planned})" for status in UNSCORED if (n := row.counts.get(status))]
-
-
 def epochs(row: Row) -> str:
     """Returns the cell Best/Epochs, such as ``12/20``, ``12/20, failed (1/3)`` or ``missing (3/3)``."""
-    medians = [] if row.epochs is None else ["/".join(number(value) for value in row.epochs)]
-    return ", ".join(medians + shortfall(row))
+    medians = [] if row.epochs is None else ["{:g}/{:g}".format(*row.epochs)]  # 12.5 is one of two runs
+    lacking = [f"{status} ({n}/{row.planned})" for status in UNSCORED if (n := row.counts.get(status))]
+    return ", ".join(medians + lacking)
 
 
 def footnotes(table: Table) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -254,19 +254,14 @@ def _filled(
 def _write(
     path: Path, form: Format, listing: Listing, wanted: Sequence[_Wanted], texts: Sequence[str]
 ) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not form.clipwise:
-        rows = map(",".join, zip(listing.names, texts, strict=True))
-        replace_file(path, _content(listing.header, rows))
-        return
-    path.mkdir(exist_ok=True)
-    for one in wanted:
-        first, end = int(one.rows[0]), int(one.rows[-1]) + 1
-        replace_file(path / (one.clip + SUFFIX), _content(listing.header, iter(texts[first:end])))
-
-
-def _content(header: str, rows: Iterator[str]) -> bytes:
-    return ("\n".join([header, *rows]) + "\n").encode()
+    if form.clipwise:
+        ends = ((one.clip, int(one.rows[0]), int(one.rows[-1]) + 1) for one in wanted)
+        files = {path / (clip + SUFFIX): list(texts[first:end]) for clip, first, end in ends}
+    else:
+        files = {path: [f"{name},{text}" for name, text in zip(listing.names, texts, strict=True)]}
+    for file, rows in files.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, ("\n".join([listing.header, *rows]) + "\n").encode())
 
 
 def _record(

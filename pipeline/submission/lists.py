@@ -56,13 +56,15 @@ def read_list(path: Path, form: Format, lengths: Path | None = None) -> Listing:
     names = tuple(_name(line) for line in lines[headed:])
     if not names:
         _fail(path, 2, "", "at least one image")
+    seen: set[str] = set()
     for line, name in enumerate(names, 1 + headed):
         if form.clipwise and (not is_clip_id(name) or name.endswith((".txt", ".jpg"))):
             _fail(path, line, name, "the name of a clip, such as video1_left")
         if not form.clipwise and not IMAGE.fullmatch(name):
             _fail(path, line, name, "an image such as video1/00001.jpg")
-    if form.clipwise:
-        _check_unique(path, names)
+        if form.clipwise and name in seen:
+            _fail(path, line, name, "every clip once")
+        seen.add(name)
     return Listing(path, header, names, {} if lengths is None else _lengths(lengths, form, names))
 
 
@@ -98,14 +100,6 @@ def _lines(path: Path) -> list[str]:
 
 def _name(line: str) -> str:
     return line.partition(",")[0].strip()
-
-
-def _check_unique(path: Path, names: tuple[str, ...]) -> None:
-    seen: set[str] = set()
-    for line, name in enumerate(names, 1):
-        if name in seen:
-            _fail(path, line, name, "every clip once")
-        seen.add(name)
 
 
 def _fail(path: Path, line: int, found: str, expected: str) -> NoReturn:

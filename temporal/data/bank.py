@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from stores import FeatureSpec, LabelSpec, Store
-from stores.errors import ConfigError, SpecMismatch, StoreError
+from stores.errors import ConfigError, SpecMismatch, StoreError, nearest
 from temporal.data.placement import Features, Placement, Wanted, choose, dtype_of, placed
 from temporal.data.projection import SPLITS, Projection
-from temporal.registries import nearest
 from temporal.settings import Run
 from temporal.tasks import FACE, TASKS, TaskSpec
 

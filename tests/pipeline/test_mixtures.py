@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 import stores
 from extract import corpora
-from pipeline.config import Config, Corpus, Division
+from pipeline.config import Config, Corpus
+from pipeline.config.corpus import Division
 from pipeline.configfile import load
 from pipeline.data import open_data
 from pipeline.provenance import corpus_note
