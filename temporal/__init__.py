@@ -1,7 +1,6 @@
 """Stage 2: from cached features to trained runs, metrics and predictions.
 
-Not the command line, and nothing here reads images: features and labels come from stores. Names are imported
-when first used, so that checking a configuration does not load torch.
+Names are imported when first used, so that checking a configuration does not load torch.
 """
 
 import importlib

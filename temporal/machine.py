@@ -1,7 +1,4 @@
-"""What a training computes with: device, processor, threads, versions; every result records it.
-
-Not a choice of any of them: configuration and environment choose.
-"""
+"""What a training computes with: device, processor, threads, versions; every result records it."""
 
 import functools
 import importlib.metadata

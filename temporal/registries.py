@@ -6,15 +6,36 @@ A new loss, sampler, model, attention or fusion is one function in a module and 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, TypeAlias
+from functools import cache, partial
+from typing import Annotated, Any, TypeAlias, cast
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from stores.errors import ConfigError, nearest
 from temporal.tasks import TASKS
 
+FINITE = ConfigDict(allow_inf_nan=False)
+
 Value: TypeAlias = bool | int | float | str
 Selection: TypeAlias = str | Mapping[str, Any]
 """A choice as a configuration writes it: its name, or ``{name: ..., parameter: ...}``."""
+
+
+def conforming(adapter: TypeAdapter[Any], where: str, value: Any, *, strict: bool = True) -> Any:
+    """Returns ``value`` as the annotation of ``adapter`` has it.
+
+    Raises:
+        ConfigError: it does not fit; the message begins with ``where``.
+    """
+    try:
+        return adapter.validate_python(value, strict=strict)
+    except ValidationError as error:
+        wrong = error.errors()
+        inside = f"for {wrong[0]['loc'][0]}: " if isinstance(value, Mapping) and wrong[0]["loc"] else ""
+        told = " or ".join(dict.fromkeys(each["msg"].removeprefix("Input should be ") for each in wrong))
+        told = told.replace("String should match pattern", "text like")
+        msg = f"{where} {value!r}: expected {inside}{told}"
+        raise ConfigError(msg) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +61,17 @@ class Parameter:
         Raises:
             ConfigError: it is of another type or outside the range.
         """
-        number = isinstance(self.default, int | float) and not isinstance(self.default, bool)
-        bounds = [(">=", self.ge), (">", self.gt), ("<=", self.le), ("<", self.lt)]
-        told = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
-        kind = type(self.default)
-        found: Any
-        try:
-            found = kind(value) if number and not isinstance(value, bool) else value
-        except (TypeError, ValueError):
-            found = None
-        fits = isinstance(found, kind) and (not isinstance(found, bool) or kind is bool)
-        if fits and number:
-            fits = (
-                found == float(value)
-                and (self.ge is None or found >= self.ge)
-                and (self.gt is None or found > self.gt)
-                and (self.le is None or found <= self.le)
-                and (self.lt is None or found < self.lt)
-                and abs(found) < float("inf")
-            )
-        if not fits:
-            what = {bool: "true or false", int: "a whole number", float: "a number"}.get(kind, "text")
-            msg = f"{where} {value!r}: expected {what} {told}".rstrip()
-            raise ConfigError(msg)
-        result: Value = found
-        return result
+        number = not isinstance(self.default, bool | str)
+        # YAML takes 1e-3 for text, and 3.0 is a whole number; True is no number.
+        strict = not number or isinstance(value, bool)
+        return cast("Value", conforming(_adapter(self), where, value, strict=strict))
+
+
+@cache
+def _adapter(one: Parameter) -> TypeAdapter[Any]:
+    bounds = Field(ge=one.ge, gt=one.gt, le=one.le, lt=one.lt)
+    hint: Any = Annotated[type(one.default), bounds]
+    return TypeAdapter(hint, config=FINITE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,19 +4,18 @@
 decides memory and speed but no result. The section ``training`` of a configuration is derived from the three.
 """
 
-import math
-import re
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from numbers import Integral, Real
-from typing import Annotated, Any, Literal, Self, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeAlias, get_args, get_type_hints
 
+import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import StringConstraints, TypeAdapter
 
 from stores.errors import ConfigError
 from temporal.registries import (
     ATTENTIONS,
+    FINITE,
     FUSIONS,
     LOSSES,
     MODELS,
@@ -24,6 +23,7 @@ from temporal.registries import (
     Choice,
     Parameter,
     Selection,
+    conforming,
     selected,
     short,
     short_losses,
@@ -31,11 +31,12 @@ from temporal.registries import (
 from temporal.tasks import TASKS, canonical, combination_name, parse_combination
 
 __all__ = [
-    "ATTENTIONS", "FUSIONS", "LOSSES", "MODELS", "SAMPLERS", "Choice", "Matches", "Parameter", "Place", "Run",
+    "ATTENTIONS", "FUSIONS", "LOSSES", "MODELS", "SAMPLERS", "Choice", "Parameter", "Place", "Run",
     "Selection", "Setting", "Training", "checked", "settings_of",
 ]  # fmt: skip
 
 Scope: TypeAlias = Literal["row", "run", "stack", "place"]
+TaskName = Annotated[str, StringConstraints(pattern=f"^({'|'.join(TASKS)})$")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +72,6 @@ class Losses:
     """The field that holds a choice of ``LOSSES`` for every task."""
 
 
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """Text of a form."""
-
-    pattern: str
-
-
 def settings_of(owner: type[Any]) -> dict[str, tuple[Any, Setting]]:
     """Returns the annotation and the ``Setting`` of every field of ``Run``, ``Training`` or ``Place``."""
     return {
@@ -87,6 +81,7 @@ def settings_of(owner: type[Any]) -> dict[str, tuple[Any, Setting]]:
 
 
 _HINTS: dict[type[Any], dict[str, Any]] = {}
+_ADAPTERS: dict[tuple[type[Any], str], TypeAdapter[Any]] = {}
 
 
 def _hints(owner: type[Any]) -> dict[str, Any]:
@@ -101,15 +96,20 @@ def checked(owner: type[Any], name: str, value: Any) -> Any:
     Raises:
         ConfigError: it is of another type, out of range, or not in the registry.
     """
-    hint = _hints(owner)[name]
-    for part in get_args(hint)[1:]:
+    value = value.item() if isinstance(value, np.generic) else value
+    kinds = get_args(_hints(owner)[name])[1:]
+    for part in kinds:
         if isinstance(part, Selected):
             return selected(name, part.registry, value)
         if isinstance(part, Losses):
             return _losses(value)
-    if expected := _complaint(hint, value):
-        msg = f"{name} {value!r}: expected {expected}"
-        raise ConfigError(msg)
+    if (owner, name) not in _ADAPTERS:
+        _ADAPTERS[owner, name] = TypeAdapter(_hints(owner)[name], config=FINITE)
+    conforming(_ADAPTERS[owner, name], name, value)
+    for part in kinds:
+        if isinstance(part, Named) and value not in part.registry:
+            msg = f"{name} {value!r}: expected one of {', '.join(part.registry)}"
+            raise ConfigError(msg)
     return value
 
 
@@ -124,59 +124,6 @@ def _losses(given: Any) -> dict[str, Any]:
         name: selected(f"losses.{name}", known, given.get(name, next(iter(known))))
         for name, known in ((name, LOSSES[task.loss]) for name, task in TASKS.items())
     }
-
-
-_BOUNDS: tuple[tuple[type, str, str], ...] = (
-    (Ge, "ge", ">="),
-    (Gt, "gt", ">"),
-    (Le, "le", "<="),
-    (Lt, "lt", "<"),
-)
-_PLAIN: Mapping[Any, tuple[type, str]] = {
-    int: (Integral, "a whole number"), float: (Real, "a number"), str: (str, "text")
-}  # fmt: skip
-
-
-def _complaint(hint: Any, value: Any) -> str:
-    """Returns what was expected of ``value``; empty if it fits the annotation ``hint``."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        base, *rest = parts
-        bounds = [
-            (sign, getattr(b, name)) for b in rest for kind, name, sign in _BOUNDS if isinstance(b, kind)
-        ]
-        told = _complaint(base, value)
-        if told or not all(_holds(value, sign, bound) for sign, bound in bounds):
-            ranges = " and ".join(f"{sign} {bound}" for sign, bound in bounds)
-            return f"{told or _PLAIN[base][1]} {ranges}".rstrip()
-        for part in rest:
-            if isinstance(part, Named) and value not in part.registry:
-                return f"one of {', '.join(part.registry)}"
-            if isinstance(part, Matches) and not re.fullmatch(part.pattern, value):
-                return f"text like {part.pattern}"
-        return ""
-    if origin is Literal:
-        return "" if value in parts else f"one of {', '.join(map(str, parts))}"
-    if origin in (Union, types.UnionType):
-        told_all = [_complaint(part, value) for part in parts]
-        return "" if "" in told_all else " or ".join(told_all)
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(value, Mapping):
-            return "a mapping"
-        found = ((k, _complaint(parts[0], k) or _complaint(parts[1], v)) for k, v in value.items())
-        return next((f"for {key}: {told}" for key, told in found if told), "")
-    if origin is tuple:
-        wrong = not isinstance(value, tuple | list) or any(_complaint(parts[0], item) for item in value)
-        return "a tuple of " + _PLAIN[parts[0]][1] if wrong else ""
-    if hint is bool:
-        return "" if isinstance(value, bool) else "true or false"
-    kind, wanted = _PLAIN[hint]
-    fits = isinstance(value, kind) and not isinstance(value, bool)
-    return "" if fits and (hint is str or math.isfinite(value)) else wanted
-
-
-def _holds(value: Any, sign: str, bound: Any) -> bool:
-    return bool({">=": value >= bound, ">": value > bound, "<=": value <= bound, "<": value < bound}[sign])
 
 
 def _normalise(owner: "Run | Training") -> None:
@@ -219,7 +166,7 @@ class Run:
     ] = 1e-2
     dropout: Annotated[float, Ge(0), Lt(1), Setting("probability that a channel is dropped", "run")] = 0.1
     loss_weights: Annotated[
-        Mapping[Annotated[str, Named(TASKS)], Annotated[float, Ge(0)]],
+        Mapping[TaskName, Annotated[float, Ge(0)]],
         Setting("weight of a task's loss, 1 where absent", "run"),
     ] = field(default_factory=dict, hash=False)
     streams: Annotated[tuple[str, ...], Setting("streams of the bank that it reads; () = all", "row")] = ()
@@ -378,7 +325,9 @@ class Place:
     """Where training happens and how many runs train together: memory and speed, no result."""
 
     device: Annotated[
-        str, Matches(r"auto|cpu|cuda(:\d+)?"), Setting("auto, cpu, cuda or cuda:N", "place")
+        str,
+        StringConstraints(pattern=r"^(auto|cpu|cuda(:\d+)?)$"),
+        Setting("auto, cpu, cuda or cuda:N", "place"),
     ] = "auto"
     bank: Annotated[
         Literal["auto", "device", "host", "store"], Setting("where the features are", "place")

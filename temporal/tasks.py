@@ -1,7 +1,4 @@
-"""The four tasks (V, A, AU, EXPR), one frozen specification each, and the names of their combinations.
-
-Not a loss, metric or model: those read a specification's fields, and nothing branches on a task's name.
-"""
+"""The four tasks (V, A, AU, EXPR), one frozen specification each, and the names of their combinations."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

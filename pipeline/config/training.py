@@ -2,14 +2,14 @@
 
 from dataclasses import MISSING, fields
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, create_model, model_validator
 
 from pipeline.config.section import Section
 from stores.errors import ConfigError
 from temporal import settings
-from temporal.settings import Matches, Place, Run, settings_of
+from temporal.settings import Place, Run, settings_of
 
 
 def checked(owner: type, name: str, value: object) -> object:
@@ -28,10 +28,7 @@ def derived() -> dict[str, Any]:
         for name, (hint, setting) in settings_of(owner).items():
             if setting.scope == "row":
                 continue
-            form = next((part.pattern for part in get_args(hint) if isinstance(part, Matches)), None)
             about: dict[str, Any] = {"description": setting.meaning, "validate_default": True}
-            if form is not None:
-                about["pattern"] = f"^({form})$"
             if stated[name].default is MISSING:
                 about["default_factory"] = stated[name].default_factory
             else:

@@ -1,7 +1,4 @@
-"""Where the features of a split lie: on the device, in host memory, or in the store; rows come to the device.
-
-Not a cache and not a data loader: there is one copy for all replicas, and whoever reads names the rows.
-"""
+"""Where the features of a split lie, on the device, in host memory or in the store, and how rows are read."""
 
 import logging
 import os

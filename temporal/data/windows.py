@@ -1,7 +1,4 @@
-"""Windows over clips in real time, and the order in which an epoch reads them.
-
-Not a loader: a window is two integers, and a batch is gathered from the feature bank by index.
-"""
+"""Windows over clips in real time, and the order in which an epoch reads them."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Predictions per frame: windows that overlap are averaged, for every task, in frame order.
-
-Not a metric and not aware of labels: it predicts every frame of a split, crop or no crop.
-"""
+"""Predictions per frame: windows that overlap are averaged, for every task, in frame order."""
 
 from collections.abc import Callable, Mapping
 

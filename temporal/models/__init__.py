@@ -1,8 +1,4 @@
-"""Plain modules for ONE model: sequence models, multi-task attention, heads, and the network that joins them.
-
-Not the stacked training of many replicas: that is ``temporal.train.fused``, which maps these modules over
-replicas.
-"""
+"""Plain modules for one model: sequence models, multi-task attention, heads and the network of them."""
 
 from temporal.models.attention import TaskAttention
 from temporal.models.heads import Heads

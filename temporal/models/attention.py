@@ -1,6 +1,6 @@
 """What multi-task attention is to the rest of the network: between the trunk and the heads, per frame.
 
-Not a kind of attention: ``temporal.settings.ATTENTIONS`` lists those. None looks at another frame.
+``temporal.settings.ATTENTIONS`` lists the kinds. None looks at another frame.
 """
 
 from abc import ABC, abstractmethod

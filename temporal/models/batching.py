@@ -1,7 +1,4 @@
-"""A rule of ``torch.vmap`` for kernels that have none: replicas become more of what such a kernel batches.
-
-Not needed where torch has a rule: it warns of a slow loop where it has none.
-"""
+"""A rule of ``torch.vmap`` for kernels that have none: replicas become more of what such a kernel batches."""
 
 from torch import Tensor
 

@@ -1,7 +1,7 @@
 """Bidirectional GRU over the frames of a window, as recurrences that run side by side.
 
-Not ``nn.GRU``, which cannot be mapped over replicas: directions and replicas are one batched matrix product
-per frame here.
+``nn.GRU`` cannot be mapped over replicas: directions and replicas are one batched matrix product per frame
+here.
 
 The recurrence is that of Cho et al. (2014) in the form of ``torch.nn.GRU``. A bidirectional layer and a ReLU
 before the heads are the CNN-RNN of the seed project FacialAffect (Deng, Chen and Shi 2020, "Multitask emotion

@@ -1,7 +1,5 @@
 """Cross-task attention: at every frame, the tasks look at what each of the others has found there.
 
-Not a gate: what a task learns from the others is added to the trunk's channels, which it keeps whole.
-
 Multi-head attention of Vaswani et al. (2017), one token per task instead of one per frame, and a residual.
 """
 

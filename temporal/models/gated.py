@@ -1,7 +1,5 @@
 """Gated multi-task attention: a softmax over the active tasks gates the channels that each head sees.
 
-Not cross-attention: a task's gate depends on the trunk's channels, never on what another task made of them.
-
 Equations of the seed TCN project (Chrisa142857/ABAW2) in their 128-channel form, with each head gated by its
 own column: ``a = tanh(W_a h)``; for every active task t but the first, ``a *= sigmoid(W_t h)``;
 ``alpha = softmax(W_o a)`` over the active tasks; ``h_t = alpha_t h``. The scalar kind is theirs, one weight

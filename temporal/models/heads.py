@@ -1,7 +1,4 @@
-"""Linear heads, one per task, on a shared trunk that may be gated per task.
-
-Not activations: outputs are logits, and ``temporal.inference.frames`` turns them into predictions.
-"""
+"""Linear heads, one per task, on a shared trunk that may be gated per task."""
 
 from collections.abc import Iterable, Mapping
 from typing import cast

@@ -1,6 +1,6 @@
 """Hierarchical attention: the EXPR branch sees which AUs the AU head believes to be on.
 
-Not mutual: AU sees nothing of EXPR, and all other tasks see the trunk alone.
+AU sees nothing of EXPR, and all other tasks see the trunk alone.
 
 Expressions are combinations of AUs (EMFACS), and an analysis of compound expressions on RAF-CE names this
 path among the remedies for a multi-task model that is worse than a single-task one. The form is that of

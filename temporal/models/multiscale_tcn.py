@@ -1,7 +1,5 @@
 """Multi-scale TCN: in every convolution, branches of three kernel sizes side by side.
 
-Not a deeper or a wider network: depth, channels, dilation and skips are those of ``temporal.models.tcn``.
-
 The layer is that of Martinez, Ma, Petridis and Pantic (2020), "Lipreading using temporal convolutional
 networks": each branch makes a third of the channels, so that short events, such as a blink, and long ones
 have kernels of their own.

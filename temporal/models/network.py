@@ -1,7 +1,4 @@
-"""The whole temporal model: streams, fusion, trunk, optional multi-task attention, all heads.
-
-Not aware of replicas or training: it is one model, a pure function of its parameters and inputs.
-"""
+"""The whole temporal model: streams, fusion, trunk, optional multi-task attention, all heads."""
 
 import hashlib
 import math

@@ -1,7 +1,5 @@
 """Temporal convolutional network: dilated residual blocks, weight-normed, masked, causal or centred.
 
-Not a training-mode module: dropout masks are drawn outside and passed in, so one call is a pure function.
-
 The block is that of Bai, Kolter and Koltun (2018), "An empirical evaluation of generic convolutional and
 recurrent networks for sequence modeling", with LeakyReLU as in the seed TCN project (Chrisa142857/ABAW2).
 Weight norm is Salimans and Kingma (2016): the weight is ``magnitude * direction / |direction|``, and both are

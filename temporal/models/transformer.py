@@ -1,7 +1,5 @@
 """Transformer encoder over the frames of a window: pre-norm layers, rotary positions, causal or not.
 
-Not ``nn.TransformerEncoder``: dropout factors are passed in, and attention has a rule for stacked replicas.
-
 The layer is that of Vaswani et al. (2017) with the norms before its two parts (Xiong et al. 2020, "On layer
 normalization in the transformer architecture") and GELU. Positions turn queries and keys (Su et al. 2021,
 "RoFormer"), so that attention depends on how far apart two frames are, not on where the window was cut.

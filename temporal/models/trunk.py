@@ -1,7 +1,4 @@
-"""What a sequence model is to the rest of the network: (B, C_in, T) to (B, C, T), a pure function.
-
-Not a model: ``temporal.settings.MODELS`` lists those.
-"""
+"""What a sequence model is to the rest of the network: (B, C_in, T) to (B, C, T), a pure function."""
 
 from abc import ABC, abstractmethod
 

@@ -1,8 +1,4 @@
-"""Trains the runs of a sweep together, in stacks that fit into memory.
-
-Not the epochs of a stack, which are ``temporal.train.stack``, and not a writer of files, which is
-``temporal.inference.checkpoint``.
-"""
+"""Trains the runs of a sweep together, in stacks that fit into memory."""
 
 import logging
 import math

@@ -1,6 +1,6 @@
 """Training steps with products in TF32, or altogether in bfloat16, which a gate must let through first.
 
-Not of evaluation, predictions, losses or the optimiser: these are float32 always.
+Evaluation, predictions, losses and the optimiser are float32 always.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """The state of a stack in training, in one file: what a killed training needs to go on as if it had not been.
 
-Not a checkpoint of a model, which is ``temporal.inference.checkpoint``, and not a pickle: safetensors with
-JSON in its header. A state that does not fit exactly is never adapted: training begins anew.
+The file is safetensors with JSON in its header. A state that does not fit exactly is never adapted:
+training begins anew.
 """
 
 import json

@@ -1,8 +1,4 @@
-"""One stack of replicas from its first epoch to its last result: schedule, validation, early stopping.
-
-Not the arithmetic of a step, which is ``temporal.train.fused``, and not the choice of who trains together,
-which is ``temporal.train.fit``.
-"""
+"""One stack of replicas from its first epoch to its last result: schedule, validation, early stopping."""
 
 import logging
 import math

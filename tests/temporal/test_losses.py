@@ -135,5 +135,5 @@ def test_a_loss_with_a_parameter_is_one_function_and_one_line(bank, monkeypatch)
         goal = objective(bank.train, bank.label_spec, Training(losses={"V": value}))
         batch = TaskBatch(torch.full((1, 1, 1), 2.0), torch.zeros(1, 1), torch.ones(1, 1))
         assert goal.forms["V"](batch).item() == pytest.approx(expected)
-    with pytest.raises(ConfigError, match=r"delta 0: expected a number > 0"):
+    with pytest.raises(ConfigError, match=r"delta 0: expected .* 0"):
         Training(losses={"V": {"name": "huber", "delta": 0}})
