@@ -89,11 +89,7 @@ def _require(found: int, count: int, by: Unit) -> None:
 
 
 def _members(records: Mapping[str, Record], by: Unit) -> dict[str, list[str]]:
-    """Returns person or video -> clips, in the order of the names.
-
-    Raises:
-        ConfigError: a clip whose person or video the label store does not know.
-    """
+    """Returns person or video -> clips, in the order of the names; refuses a clip of an unknown one."""
     found: dict[str, list[str]] = {}
     for clip, record in records.items():
         name = str(record.attrs.get(ATTRIBUTES[by], ""))
@@ -145,11 +141,7 @@ def _majority(labels: Store, clips: Sequence[str]) -> int:
 
 
 def _of_file(path: Path, records: Mapping[str, Record]) -> dict[str, list[str]]:
-    """Returns the clips of each fold that a file names, folds in the order of their numbers or names.
-
-    Raises:
-        ConfigError: the file cannot be read, or does not name every clip once and no other; says the line.
-    """
+    """Returns the clips of each fold of a file that names every clip once, folds sorted by name."""
     found: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
     try:
@@ -186,11 +178,7 @@ def _of_file(path: Path, records: Mapping[str, Record]) -> dict[str, list[str]]:
 
 
 def _check_people(records: Mapping[str, Record], parts: Mapping[str, Sequence[str]]) -> None:
-    """Refuses folds of which two hold the same person.
-
-    Raises:
-        ConfigError: names the person, both clips and both folds.
-    """
+    """Refuses folds of which two hold the same person."""
     seen: dict[str, tuple[str, str]] = {}
     for fold, clips in parts.items():
         for clip in clips:
