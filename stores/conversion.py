@@ -4,6 +4,7 @@ The copy holds the same numbers under the same spec.
 """
 
 import os
+from operator import attrgetter
 from pathlib import Path
 
 from stores.backends import BackendName
@@ -54,14 +55,8 @@ def convert(
 
 
 def _is_there(copy: Store, record: Record) -> bool:
-    if not copy.has(record.clip):
-        return False
-    there = copy.record(record.clip)
-    return (there.arrays, there.attrs, there.source_digest) == (
-        record.arrays,
-        record.attrs,
-        record.source_digest,
-    )
+    content = attrgetter("arrays", "attrs", "source_digest")
+    return copy.has(record.clip) and bool(content(copy.record(record.clip)) == content(record))
 
 
 def _copy_clip(source: Store, copy: Store, record: Record) -> None:

@@ -6,7 +6,7 @@ A record without its data is damage; data without its record does not exist.
 import operator
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,6 @@ from stores.spec import Spec
 SUFFIX = ".json"
 MAX_ID_BYTES = 200
 CRC_DIGITS = 8
-KEYS = {
-    "clip",
-    "frames",
-    "data",
-    "data_bytes",
-    "spec_sha256",
-    "arrays",
-    "attrs",
-    "source_digest",
-    "record_sha256",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +64,7 @@ class Record:
 
     def render(self) -> bytes:
         """Returns the bytes of the record's file, with a digest over all the rest."""
-        arrays: dict[str, Json] = {
-            name: {
-                "shape": array.shape,
-                "dtype": array.dtype,
-                "sha256": array.sha256,
-                "chunk_crc32c": array.chunk_crc32c,
-            }
-            for name, array in self.arrays.items()
-        }
-        content: dict[str, Json] = {
-            "clip": self.clip,
-            "frames": self.frames,
-            "data": self.data,
-            "data_bytes": self.data_bytes,
-            "spec_sha256": self.spec_sha256,
-            "arrays": arrays,
-            "attrs": self.attrs,
-            "source_digest": self.source_digest,
-        }
+        content: dict[str, Json] = asdict(self)
         return documents.render({**content, "record_sha256": documents.digest(content)})
 
     @classmethod
@@ -117,8 +88,9 @@ class Record:
         Raises:
             StoreError: the record is malformed, altered, another clip's, or of a store with another spec.
         """
-        if document.keys() != KEYS:
-            msg = f"clip {clip!r}: record has keys {sorted(document)}, expected {sorted(KEYS)}"
+        keys = {field.name for field in fields(cls)} | {"record_sha256"}
+        if document.keys() != keys:
+            msg = f"clip {clip!r}: record has keys {sorted(document)}, expected {sorted(keys)}"
             raise StoreError(msg)
         content = {key: value for key, value in document.items() if key != "record_sha256"}
         if document["record_sha256"] != documents.digest(content):

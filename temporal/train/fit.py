@@ -93,22 +93,14 @@ def fit(
         if on_result is not None:
             on_result(result)
 
-    report = partial(_report, progress, len(runs) * training.epochs)
+    total = len(runs) * training.epochs
     waiting = list(range(len(runs)))
     while waiting:
         positions = [p for p in waiting[:replicas] if kind[order[p]] == kind[order[waiting[0]]]]
         waiting = waiting[len(positions) :]
-        make = partial(
-            StackTraining,
-            bank,
-            [runs[p] for p in positions],
-            positions,
-            training,
-            standardise,
-            deliver,
-            stop_at,
-        )
-        shortage = _train(make, partial(report, len(results) * training.epochs), state)
+        group, before = [runs[p] for p in positions], len(results) * training.epochs
+        make = partial(StackTraining, bank, group, positions, training, standardise, deliver, stop_at)
+        shortage = _train(make, partial(_report, progress, total, before), state)
         if state is not None:
             state.remove()
         if not shortage:

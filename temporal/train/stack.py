@@ -274,14 +274,11 @@ class StackTraining:
         state, run, threads = self.states[row], self.stack.runs[row], torch.get_num_threads()
         if state.failure:
             logger.warning("%s, seed %d: %s", run.name, run.seed, state.failure)
+        if state.failure or state.stopped:
+            score, best = (math.nan, 0) if state.failure else (state.score, state.best_epoch)
             return RunResult(
-                run, "failed", state.failure, {}, math.nan, 0, epoch, state.history, {}, {}, None,
-                state.seconds, str(self.device), threads, state.failed_step,
-            )  # fmt: skip
-        if state.stopped:
-            return RunResult(
-                run, "stopped", "", {}, state.score, state.best_epoch, epoch, state.history, {}, {}, None,
-                state.seconds, str(self.device), threads,
+                run, "failed" if state.failure else "stopped", state.failure, {}, score, best, epoch,
+                state.history, {}, {}, None, state.seconds, str(self.device), threads, state.failed_step,
             )  # fmt: skip
         split = self.bank.validation
         predictions = {
