@@ -35,4 +35,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Returns the hint of an error about an unknown name: the known one most like it, or all there are."""
     names = list(known)
     like = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return f"did you mean {like[0]!r}?" if like else f"expected one of {', '.join(names) or 'none'}"
+    if like:
+        return f"did you mean {like[0]!r}?"
+    return f"expected one of {', '.join(names)}" if names else "expected none"

@@ -106,7 +106,7 @@ def test_a_task_is_a_line_and_is_trained_scored_and_shown(extend, train):
 def test_a_parameter_of_a_new_loss_is_checked_by_its_range(extend, tmp_path):
     extend("A loss with a parameter")
     path = write_config(tmp_path, tmp_path, losses={"V": {"name": "huber", "delta": 0}})
-    with pytest.raises(configfile.ConfigError, match=r"delta.*> 0"):
+    with pytest.raises(configfile.ConfigError, match=r"delta.*greater than 0"):
         configfile.load(path)
 
 
